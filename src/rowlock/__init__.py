@@ -1,0 +1,1 @@
+"""A SQL-backed durable task queue."""

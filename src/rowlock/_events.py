@@ -1,0 +1,98 @@
+"""The one internal hook: what happens inside is emitted, and logs, callbacks and metrics listen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger("rowlock")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFailed:
+    """A pass of a loop raised; it is repeated after `delay` seconds."""
+
+    loop: str
+    error: Exception
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRecovered:
+    """A pass of a loop succeeded after `failures` that did not."""
+
+    loop: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLost:
+    """The attempt no longer holds its task; what it wrote was refused."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRefused:
+    """The database did not take an outcome; the attempt is stored as failed instead."""
+
+    task_id: str
+    attempt: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackFailed:
+    """A state change callback raised."""
+
+    task_id: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """A change of a task's status is durable. `task` is the task after the change."""
+
+    task: Any
+
+
+Event = LoopFailed | LoopRecovered | AttemptLost | OutcomeRefused | CallbackFailed | TaskChanged
+
+
+class Events:
+    """Emits events to subscribers, in the order of subscription."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[Event], None]] = []
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> None:
+        """Call `subscriber` with every event from now on."""
+        self._subscribers.append(subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to every subscriber; one that raises is logged."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                logger.exception("a subscriber failed on %r", event)
+
+
+def log(event: Event) -> None:
+    """Write an event to the logger "rowlock"."""
+    match event:
+        case LoopFailed(loop, error, delay):
+            logger.warning("%s failed, again in %.1f s: %s", loop, delay, error)
+        case LoopRecovered(loop, failures):
+            logger.info("%s works again after %d failures", loop, failures)
+        case AttemptLost(task_id, attempt):
+            logger.warning("task %s: attempt %d no longer holds it", task_id, attempt)
+        case OutcomeRefused(task_id, attempt, error):
+            logger.error("task %s: outcome of attempt %d refused: %s", task_id, attempt, error)
+        case CallbackFailed(task_id, error):
+            logger.error("task %s: state change callback failed", task_id, exc_info=error)
+        case _:
+            pass

@@ -1,0 +1,33 @@
+"""Task ids: UUIDv7 as 32 hex digits, so that the primary key is the order of creation.
+
+`date_created` is the instant that the id carries. Sorting by it is sorting by the primary key,
+and needs no index of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from uuid_utils import uuid7
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+FIRST_ID = "0" * 32
+LAST_ID = "f" * 32
+
+
+def new_id() -> str:
+    """Return a new id, above every id that this process made before."""
+    return uuid7().hex
+
+
+def id_instant(task_id: str) -> datetime:
+    """Return the instant, in whole milliseconds, at which an id was made."""
+    return _EPOCH + timedelta(milliseconds=int(task_id[:12], 16))
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a value has the form of a task id: 32 lower-case hex digits."""
+    return (
+        isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
+    )

@@ -1,0 +1,79 @@
+"""The one strict JSON rule: what both databases store exactly, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pydantic_core
+
+from rowlock.errors import InvalidPayloadError
+
+
+def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
+    """Return the JSON text of a value.
+
+    A value is None, a bool, an int, a finite float, a str without NUL and lone surrogates, a
+    list or tuple of values, or a dict from such str to values.
+
+    Args:
+        value: what is to be stored.
+        name: what the error calls it, as "payload".
+        max_bytes: the limit of the text in UTF-8.
+        max_depth: how deeply lists and dicts may be nested.
+
+    Raises:
+        InvalidPayloadError: if the value is anything else, or over a limit.
+    """
+    if value is None:
+        return "null"
+    _check(value, name, max_depth)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidPayloadError(f"{name} holds a lone surrogate") from None
+    except ValueError:
+        raise InvalidPayloadError(
+            f"{name} holds NaN, an infinity, or an integer of too many digits"
+        ) from None
+    if size > max_bytes:
+        raise InvalidPayloadError(f"{name} has {size:,} bytes as JSON; {max_bytes:,} are allowed")
+    return text
+
+
+def loads(text: str | None) -> Any:
+    """Return the value of JSON text, None for None."""
+    return None if text is None else pydantic_core.from_json(text)
+
+
+def _check(value: Any, name: str, max_depth: int) -> None:
+    level = [value]
+    depth = 0
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                if "\0" in item:
+                    raise InvalidPayloadError(f"{name} holds a NUL character")
+            elif isinstance(item, dict):
+                for key in item:
+                    if not isinstance(key, str):
+                        raise InvalidPayloadError(
+                            f"{name} has a key of type {type(key).__name__}; only str is JSON"
+                        )
+                    if "\0" in key:
+                        raise InvalidPayloadError(f"{name} holds a NUL character")
+                below.extend(item.values())
+            elif isinstance(item, list | tuple):
+                below.extend(item)
+            elif item is not None and not isinstance(item, int | float):
+                raise InvalidPayloadError(
+                    f"{name} holds an object of type {type(item).__name__}, which is not JSON"
+                )
+        if len(below) > 50_000_000:
+            raise InvalidPayloadError(f"{name} is too large")
+        depth += any(isinstance(item, dict | list | tuple) for item in level)
+        if depth > max_depth:
+            raise InvalidPayloadError(f"{name} is nested deeper than {max_depth} levels")
+        level = below

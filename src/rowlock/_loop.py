@@ -1,0 +1,80 @@
+"""The one periodic loop. Every loop of the library is an instance; tests call its pass."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from rowlock._events import Events, LoopFailed, LoopRecovered
+
+MIN_BACKOFF = 0.1
+MAX_BACKOFF = 15.0
+
+
+class Loop:
+    """Runs a pass again and again, until it is stopped.
+
+    Args:
+        name: what events call it.
+        run_pass: does the work once; returns the seconds until the next pass, unless it is
+            woken before.
+        events: where failures are emitted. A pass that raises is repeated with back-off, for
+            ever: a loop never ends by itself.
+        jitter: by how much the seconds vary at random, so that the loops of many processes do
+            not fall together; 0.1 is ±10 %.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_pass: Callable[[], Awaitable[float]],
+        events: Events,
+        *,
+        jitter: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.run_pass = run_pass
+        self._events = events
+        self._jitter = jitter
+        self._woken = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def wake(self) -> None:
+        """Begin the next pass now, or right after the one that runs."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End after the pass that runs."""
+        self._stopped.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run passes until `stop`."""
+        failures = 0
+        while not self._stopped.is_set():
+            self._woken.clear()
+            try:
+                delay = await self.run_pass()
+            except Exception as error:
+                failures += 1
+                delay = min(MAX_BACKOFF, MIN_BACKOFF * 2 ** min(failures, 20))
+                delay *= random.uniform(0.5, 1.0)  # noqa: S311
+                self._events.emit(LoopFailed(self.name, error, delay))
+                await _wait(self._stopped, delay)
+                continue
+            if failures:
+                self._events.emit(LoopRecovered(self.name, failures))
+                failures = 0
+            if self._jitter:
+                delay *= random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311
+            if delay > 0 and not self._woken.is_set() and not self._stopped.is_set():
+                await _wait(self._woken, delay)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,146 @@
+"""The tables, as SQLAlchemy Core metadata. No queries.
+
+Which indexes exist, and why no more: every index entry is written again at each change of a
+task's status, so an index must earn its place.
+
+- The primary key is the order of creation (see `_ids`), so it serves pages by `dateCreated`.
+- A page without a filter on status is merged from one index range for each of the five
+  statuses, so that `(status, …)` serves pages with and without that filter.
+- A row that has ended is not modified again, so its `date_modified` is when it completed or was
+  cancelled. Neither instant has a column, and pages by `dateCompleted` read the indexes on
+  `date_modified`.
+- Expired leases are found among the rows with status processing, of which there are no more
+  than workers can hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSON, UUID
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+REVISION = "0001"
+"""The revision of the schema that this version of rowlock works with, or a later one."""
+
+VERSION_TABLE = "rowlock_alembic_version"
+
+
+class _Wire(TypeDecorator[Any]):
+    """A column whose values go to and from the driver as they are; see `Store` for their form."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> None:
+        return None
+
+
+class IdType(_Wire):
+    """A task id: uuid on PostgreSQL, 32 hex digits on SQLite."""
+
+    impl = Text
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return UUID(as_uuid=False) if dialect.name == "postgresql" else Text()
+
+
+class TimeType(_Wire):
+    """An instant: timestamptz on PostgreSQL, microseconds since the epoch in UTC on SQLite."""
+
+    impl = DateTime
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return DateTime(timezone=True) if dialect.name == "postgresql" else BigInteger()
+
+
+class JsonType(_Wire):
+    """JSON text: json on PostgreSQL, text on SQLite.
+
+    Not jsonb: it rewrites numbers (1e300 comes back as an integer that is not equal to it,
+    -0.0 as 0.0) and forgets the order of keys, so the two databases would answer differently.
+    """
+
+    impl = Text
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return JSON() if dialect.name == "postgresql" else Text()
+
+
+# Sorted by byte on both databases, whatever the database's own collation.
+_NAME = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+task = Table(
+    "rowlock_task",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("type", _NAME, nullable=False),
+    Column("status", _NAME, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("run_at", TimeType, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("thread_id", Text, nullable=False),
+    Column("lease_until", TimeType),
+    Column("lost_workers", Integer, nullable=False),
+    Column("retries_remaining", Integer),
+    Column("retry_interval", BigInteger),
+    Column("retain_for", BigInteger, nullable=False),
+    Column("date_created", TimeType, nullable=False),
+    Column("date_modified", TimeType, nullable=False),
+    Column("date_retain_until", TimeType),
+    Column("key", _NAME),
+    Column("payload", JsonType),
+    Column("result", JsonType),
+    Column("error", JsonType),
+)
+
+_pending = task.c.status == "pending"
+Index(
+    "ix_rowlock_task_claim",
+    task.c.type,
+    task.c.priority.desc(),
+    task.c.run_at,
+    task.c.id,
+    postgresql_where=_pending,
+    sqlite_where=_pending,
+)
+Index("ix_rowlock_task_status", task.c.status, task.c.id)
+Index("ix_rowlock_task_type", task.c.type, task.c.status, task.c.id)
+Index("ix_rowlock_task_modified", task.c.status, task.c.date_modified, task.c.id)
+Index(
+    "ix_rowlock_task_type_modified",
+    task.c.type,
+    task.c.status,
+    task.c.date_modified,
+    task.c.id,
+)
+_retained = task.c.date_retain_until.is_not(None)
+Index(
+    "ix_rowlock_task_retain",
+    task.c.date_retain_until,
+    postgresql_where=_retained,
+    sqlite_where=_retained,
+)
+_keyed = task.c.key.is_not(None)
+Index(
+    "uq_rowlock_task_key",
+    task.c.key,
+    unique=True,
+    postgresql_where=_keyed,
+    sqlite_where=_keyed,
+)

@@ -1,0 +1,67 @@
+"""The errors that rowlock raises: one root and a short tree.
+
+```
+RowlockError
+├── InvalidArgumentError (also a ValueError)
+│   ├── InvalidPayloadError
+│   └── InvalidCursorError
+├── SchemaError
+├── QueueClosedError
+├── DatabaseUnavailableError
+├── LeaseLostError
+└── HandlerError
+```
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RowlockError(Exception):
+    """The root of every error that rowlock raises by itself."""
+
+
+class InvalidArgumentError(RowlockError, ValueError):
+    """An argument was refused before any SQL was sent; the message names it."""
+
+
+class InvalidPayloadError(InvalidArgumentError):
+    """A value cannot be stored as JSON exactly and equally on both databases."""
+
+
+class InvalidCursorError(InvalidArgumentError):
+    """A cursor is damaged, or belongs to another sort, direction or filter."""
+
+
+class SchemaError(RowlockError):
+    """The database has no rowlock schema, or an old one; the message names the command."""
+
+
+class QueueClosedError(RowlockError):
+    """The queue is used before it was opened or after it was closed."""
+
+
+class DatabaseUnavailableError(RowlockError):
+    """The database did not answer in time, refused the connection, or cannot be written."""
+
+
+class LeaseLostError(RowlockError):
+    """The attempt no longer holds its task: its lease ran out, or the task was removed."""
+
+
+class HandlerError(RowlockError):
+    """Raised by a handler to say more about its failure than a message.
+
+    Args:
+        message: what went wrong; stored as the error's `message`.
+        properties: JSON values stored as the error's `properties`.
+        retry: False ends the task as failed although tries remain.
+    """
+
+    def __init__(
+        self, message: str, *, properties: dict[str, Any] | None = None, retry: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.properties = properties
+        self.retry = retry

@@ -1,0 +1,289 @@
+"""The public models: frozen, pure, with the contract's camelCase JSON."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.alias_generators import to_camel
+
+from rowlock.errors import HandlerError
+
+MAX_DURATION_MS = 100 * 365 * 24 * 60 * 60 * 1000
+"""The longest duration that is taken anywhere: a hundred years, in milliseconds."""
+
+Duration = int | timedelta
+"""Milliseconds, or a `datetime.timedelta`."""
+
+
+class TaskStatus(StrEnum):
+    """Where a task is in its life."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    TaskStatus.PENDING: frozenset({TaskStatus.PROCESSING, TaskStatus.CANCELLED}),
+    TaskStatus.PROCESSING: frozenset({TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.PENDING}),
+    TaskStatus.SUCCESS: frozenset(),
+    TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
+    TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
+}
+"""Every change of status that exists. Removal, which ends the row, is possible from each."""
+
+
+class SortProperty(StrEnum):
+    """What a page of tasks is sorted by; ties are broken by id."""
+
+    DATE_CREATED = "dateCreated"
+    DATE_MODIFIED = "dateModified"
+    DATE_COMPLETED = "dateCompleted"
+    STATUS = "status"
+
+
+class SortDirection(StrEnum):
+    """Which way a page of tasks is sorted."""
+
+    ASCENDING = "asc"
+    DESCENDING = "desc"
+
+
+def to_utc(value: datetime) -> datetime:
+    """Return an aware datetime in UTC.
+
+    Raises:
+        ValueError: if the instant has no representation in UTC (years 1 and 9999).
+    """
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value.isoformat()} does not exist in UTC") from None
+
+
+def _iso(value: datetime) -> str:
+    return value.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _milliseconds(value: Any) -> Any:
+    return value // timedelta(milliseconds=1) if isinstance(value, timedelta) else value
+
+
+Instant = Annotated[
+    AwareDatetime, AfterValidator(to_utc), PlainSerializer(_iso, return_type=str, when_used="json")
+]
+Milliseconds = Annotated[
+    int, BeforeValidator(_milliseconds), Field(strict=True, ge=0, le=MAX_DURATION_MS)
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        ser_json_inf_nan="constants",
+    )
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _omit_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+class TaskError(_Model):
+    """Why an attempt failed.
+
+    Attributes:
+        name: the exception's class name, or what rowlock calls the failure.
+        message: the text of the error.
+        source: `module.method` of the handler, or "rowlock".
+        properties: what a `HandlerError` said besides its message.
+        stack: the traceback, as text.
+        cause: the error that led to this one.
+    """
+
+    name: str
+    message: str
+    source: str | None = None
+    properties: dict[str, Any] | None = None
+    stack: str | None = None
+    cause: TaskError | None = None
+
+    @classmethod
+    def from_exception(
+        cls, error: BaseException, source: str | None = None, *, limit: int = 16_384
+    ) -> Self:
+        """Describe an exception, its traceback and the chain of its causes.
+
+        Args:
+            error: any exception, also one whose `str()` raises.
+            source: `module.method` of the handler.
+            limit: how many characters of one text are kept.
+        """
+        chain: list[BaseException] = []
+        link: BaseException | None = error
+        while link is not None and len(chain) < 8 and not any(link is seen for seen in chain):
+            chain.append(link)
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        result: Self | None = None
+        for link in reversed(chain):
+            result = cls(
+                name=clean_text(type(link).__name__, limit),
+                message=clean_text(_message(link), limit),
+                source=source if link is error else None,
+                properties=link.properties if isinstance(link, HandlerError) else None,
+                stack=clean_text(_stack(link), limit) or None,
+                cause=result,
+            )
+        assert result is not None  # noqa: S101 - the chain holds at least the error itself
+        return result
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Return text that both databases store: cut to `limit` characters and marked, no NUL."""
+    if len(text) > limit:
+        text = f"{text[:limit]}… [cut, {len(text):,} characters]"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<str() of the exception raised {type(broken).__name__}>"
+
+
+def _stack(error: BaseException) -> str:
+    return "".join(traceback.format_tb(error.__traceback__, limit=-20))
+
+
+class Task(_Model):
+    """A task as it is stored.
+
+    Attributes:
+        id: 32 lower-case hex digits, unique for ever, time-ordered.
+        type: the task type, which picks the handler.
+        thread_id: "0" while pending; the holder while processing and afterwards.
+        retry_interval: milliseconds between tries, None for the queue's default.
+        retries_remaining: how many retries are left, None for no bound.
+        date_created: when it was created.
+        date_modified: when its row changed last.
+        date_completed: when it ended as success or failed.
+        date_cancelled: when it was cancelled.
+        date_retain_until: when its row may be removed; None until it has ended, or for ever.
+        status: where it is in its life.
+        payload: what the handler is called with.
+        result: what the handler returned.
+        error: why the last attempt failed.
+        attempt: how often it was claimed.
+        priority: the higher first.
+        run_at: not claimed before this instant.
+        key: the idempotency key.
+    """
+
+    id: str
+    type: str
+    thread_id: str
+    retry_interval: int | None = None
+    retries_remaining: int | None = None
+    date_created: Instant
+    date_modified: Instant
+    date_completed: Instant | None = None
+    date_cancelled: Instant | None = None
+    date_retain_until: Instant | None = None
+    status: TaskStatus
+    payload: Any = None
+    result: Any = None
+    error: TaskError | None = None
+    attempt: int = 0
+    priority: int = 0
+    run_at: Instant
+    key: str | None = None
+
+
+class TaskPage(_Model):
+    """One page of tasks.
+
+    Attributes:
+        entities: the tasks, in the order asked for.
+        cursor: where the next page starts, None on the last page.
+    """
+
+    entities: list[Task]
+    cursor: str | None = None
+
+
+class HandlerOptions(_Model):
+    """How the workers of one task type run.
+
+    Attributes:
+        max_worker_count: how many tasks of the type run at once in this process; by default
+            100 in the event loop, 8 in threads.
+        idle_shutdown_timeout: milliseconds without work after which a worker ends.
+        initialise_method: function of the handler's module, called once in each worker first.
+        shutdown_method: function of the handler's module, called once in each worker last.
+        executor: "async" runs an `async def` handler in the event loop, "thread" a `def`
+            handler in a thread; None picks by the kind of the handler.
+        timeout: milliseconds from the handler's call after which the attempt fails.
+    """
+
+    max_worker_count: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    idle_shutdown_timeout: Milliseconds = 60_000
+    initialise_method: str | None = None
+    shutdown_method: str | None = None
+    executor: Literal["async", "thread"] | None = None
+    timeout: Annotated[Milliseconds, Field(ge=1)] | None = None
+
+
+class Limits(_Model):
+    """How large what is stored may be.
+
+    Attributes:
+        payload_bytes: a payload's JSON, in bytes of UTF-8.
+        result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the attempt.
+        error_bytes: an error's JSON, in bytes of UTF-8; a larger one is cut and marked.
+        depth: how deeply arrays and objects may be nested.
+        name_length: characters of a task type or a key.
+    """
+
+    payload_bytes: int = Field(default=256 * 1024, ge=2, le=64 * 1024 * 1024)
+    result_bytes: int = Field(default=256 * 1024, ge=2, le=64 * 1024 * 1024)
+    error_bytes: int = Field(default=16 * 1024, ge=1024, le=64 * 1024 * 1024)
+    depth: int = Field(default=64, ge=1, le=128)
+    name_length: int = Field(default=255, ge=1, le=255)
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """One task for `TaskQueue.create_many`; the fields are the arguments of `create`."""
+
+    task_type: str
+    payload: Any = None
+    _: KW_ONLY
+    retry_count: int | None = None
+    retry_interval: Duration | None = None
+    retain_for: Duration = 0
+    priority: int = 0
+    run_at: datetime | None = None
+    delay: Duration | None = None
+    key: str | None = None
