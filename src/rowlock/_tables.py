@@ -40,8 +40,6 @@ VERSION_TABLE = "rowlock_alembic_version"
 class _Wire(TypeDecorator[Any]):
     """A column whose values go to and from the driver as they are; see `Store` for their form."""
 
-    cache_ok = True
-
     def bind_processor(self, dialect: Dialect) -> None:
         return None
 
@@ -53,6 +51,7 @@ class IdType(_Wire):
     """A task id: uuid on PostgreSQL, 32 hex digits on SQLite."""
 
     impl = Text
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return UUID(as_uuid=False) if dialect.name == "postgresql" else Text()
@@ -62,6 +61,7 @@ class TimeType(_Wire):
     """An instant: timestamptz on PostgreSQL, microseconds since the epoch in UTC on SQLite."""
 
     impl = DateTime
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return DateTime(timezone=True) if dialect.name == "postgresql" else BigInteger()
@@ -75,6 +75,7 @@ class JsonType(_Wire):
     """
 
     impl = Text
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return JSON() if dialect.name == "postgresql" else Text()

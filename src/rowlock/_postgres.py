@@ -1,0 +1,357 @@
+"""What PostgreSQL does differently: clock, arrays, SKIP LOCKED, COPY, NOTIFY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Select,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import TypeEngine
+
+from rowlock._ids import id_instant
+from rowlock._statements import Dialect, Statement, Statements, TaskRow
+from rowlock._store import NewRow, Operation, Store, T
+from rowlock._tables import TimeType, task
+from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
+
+CONNECT_TIMEOUT = 10.0
+COMMAND_TIMEOUT = 30.0
+HEALTH_CHECK = 10.0
+HEALTH_TIMEOUT = 4.0
+CHANNEL = "rowlock_task"
+
+# A claim skips locked rows, which a stricter isolation would refuse as a conflict.
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+# Pages are read in the order of an index. A planner with old statistics may believe that few
+# rows match and sort them all; these make it take the one index that has the order.
+_BEGIN_SORTED = (
+    f"{_BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+)
+
+# For each type the priorities that occur are found one by one from the index, and within each
+# the due rows are one range: neither tasks of other types nor tasks due later are looked at.
+# The outer LIMIT ends the search as soon as the room is filled, which is why nothing above it
+# sorts; the inner one only tells the planner that few rows are wanted.
+_LANES = """
+    WITH RECURSIVE lane(priority) AS (
+        (SELECT k.priority FROM rowlock_task k
+         WHERE k.status = 'pending' AND k.type = wanted.type
+         ORDER BY k.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT (SELECT k.priority FROM rowlock_task k
+                WHERE k.status = 'pending' AND k.type = wanted.type
+                  AND k.priority < lane.priority
+                ORDER BY k.priority DESC LIMIT 1)
+        FROM lane WHERE lane.priority IS NOT NULL
+    )
+    SELECT priority FROM lane WHERE priority IS NOT NULL
+"""
+_CHOSEN = f"""ctid = ANY(ARRAY(
+    SELECT chosen.ctid
+    FROM unnest(CAST(:types AS text[]), CAST(:rooms AS integer[])) AS wanted(type, room)
+    CROSS JOIN LATERAL (
+        SELECT due.ctid
+        FROM ({_LANES}) AS lane
+        CROSS JOIN LATERAL (
+            SELECT k.ctid FROM rowlock_task k
+            WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+              AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
+            ORDER BY k.run_at, k.id LIMIT 1000
+            FOR UPDATE SKIP LOCKED
+        ) AS due
+        LIMIT wanted.room
+    ) AS chosen
+))"""  # noqa: S608
+_NEXT_DUE = f"""
+    SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
+                   - COALESCE(CAST(:now AS timestamptz), statement_timestamp()))::float8
+    FROM unnest(CAST(:types AS text[])) AS wanted(type)
+    CROSS JOIN LATERAL ({_LANES}) AS lane
+    CROSS JOIN LATERAL (
+        SELECT k.run_at FROM rowlock_task k
+        WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+        ORDER BY k.run_at LIMIT 1
+    ) AS first
+"""  # noqa: S608
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL's way to say it."""
+
+    now = func.coalesce(bindparam("now", type_=TimeType), func.statement_timestamp())
+
+    def __init__(self) -> None:
+        self._dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
+
+    def insert(self) -> Any:
+        return insert(task)
+
+    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
+        return instant + ms * literal_column("INTERVAL '1 millisecond'")
+
+    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        arrays = [bindparam(f"all_{name}", type_=ARRAY(kind)) for name, kind in columns.items()]
+        rows = func.unnest(*arrays).table_valued(
+            *(Column(name, kind) for name, kind in columns.items()), name="batch"
+        )
+        return rows.render_derived()
+
+    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
+        return column == any_(func.array(ids.scalar_subquery()))
+
+    def compile(self, core: Executable) -> Statement:
+        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
+        return Statement(str(compiled), compiled.positiontup or (), {}, core)
+
+
+_dialect = PostgresDialect()
+_claim = _dialect.compile(Statements(_dialect).claim(text(_CHOSEN)))
+_next_due = _dialect.compile(text(_NEXT_DUE))
+_clock = _dialect.compile(select(_dialect.now))
+_notify = _dialect.compile(
+    text("SELECT pg_notify(:channel, hint) FROM unnest(CAST(:hints AS text[])) AS hint")
+)
+_COPY_COLUMNS = (
+    "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
+    "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
+    "payload",
+)  # fmt: skip
+
+
+class PostgresStore(Store):
+    """The operations on PostgreSQL."""
+
+    sql = Statements(_dialect)
+    _listening: AsyncConnection | None = None
+
+    async def open(self) -> None:
+        await self._read(self._verify())
+
+    async def close(self) -> None:
+        await self._stop_listening()
+        await super().close()
+
+    async def watch(self, wake: Callable[[str | None], None]) -> float:
+        """Keep one connection listening; a hint names the type that work was created for."""
+        if self._listening is not None and not await self._is_alive(self._listening):
+            await self._stop_listening()
+        if self._listening is None:
+            with _translated():
+                self._listening = await _connect(self._engine)
+                driver = await _driver_of(self._listening)
+                await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
+            # What was created while nobody listened gave no hint.
+            wake(None)
+        return HEALTH_CHECK
+
+    async def _is_alive(self, connection: AsyncConnection) -> bool:
+        try:
+            await (await _driver_of(connection)).fetch("SELECT 1", timeout=HEALTH_TIMEOUT)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        return True
+
+    async def _stop_listening(self) -> None:
+        connection, self._listening = self._listening, None
+        if connection is not None:
+            await _discard(connection)
+
+    async def hint(self, types: Iterable[str]) -> None:
+        async with self._transaction(_BEGIN) as fetch:
+            await fetch(_notify, {"channel": CHANNEL, "hints": list(types)})
+
+    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
+        await connection.execute(_notify.core, {"channel": CHANNEL, "hints": list(types)})
+
+    async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
+        async with self._transaction(_BEGIN) as fetch:
+            if any(row.key is not None for row in rows):
+                return await _drive(self._insert_each(rows, now), fetch)
+            ((instant,),) = await fetch(_clock, {"now": now})
+            await fetch.driver.copy_records_to_table(
+                task.name,
+                records=[_record(row, instant) for row in rows],
+                columns=_COPY_COLUMNS,
+                timeout=COMMAND_TIMEOUT,
+            )
+        return [row.id for row in rows]
+
+    async def claim(
+        self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
+    ) -> list[TaskRow]:
+        parameters = {
+            "types": list(rooms),
+            "rooms": list(rooms.values()),
+            "holder": holder,
+            "lease": lease,
+            "now": now,
+        }
+        async with self._transaction(_BEGIN) as fetch:
+            rows = self._rows(await fetch(_claim, parameters))
+        return sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
+
+    async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
+        async with self._transaction(_BEGIN) as fetch:
+            ((seconds,),) = await fetch(_next_due, {"types": list(types), "now": now})
+        return None if seconds is None else max(0.0, seconds)
+
+    async def _write(self, operation: Operation[T]) -> T:
+        async with self._transaction(_BEGIN) as fetch:
+            return await _drive(operation, fetch)
+
+    async def _read(self, operation: Operation[T]) -> T:
+        return await self._write(operation)
+
+    async def _read_sorted(self, operation: Operation[T]) -> T:
+        async with self._transaction(_BEGIN_SORTED) as fetch:
+            return await _drive(operation, fetch)
+
+    @asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[_Fetch]:
+        with _translated():
+            connection = await _connect(self._engine)
+            try:
+                fetch = _Fetch(await _driver_of(connection))
+                await fetch.driver.execute(begin, timeout=COMMAND_TIMEOUT)
+                yield fetch
+                await fetch.driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
+            except BaseException:
+                # Whatever state it is in, nobody else gets it: not a connection with an open
+                # transaction, nor one that still waits for an answer.
+                await _discard(connection)
+                raise
+            await connection.close()
+
+    def _now(self, now: datetime | None) -> datetime | None:
+        return now
+
+    def _to_time(self, value: datetime) -> datetime:
+        return value
+
+    def _from_time(self, value: Any) -> datetime:
+        assert isinstance(value, datetime)  # noqa: S101
+        return value
+
+    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
+        return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]
+
+    def _id(self, value: Any) -> str:
+        return value if isinstance(value, str) else str(value.hex)
+
+    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
+
+
+class _Fetch:
+    """Sends statements to a driver connection."""
+
+    def __init__(self, driver: asyncpg.Connection) -> None:
+        self.driver = driver
+
+    async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        arguments = [parameters[name] for name in statement.names]
+        return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+
+
+async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
+    try:
+        statement, parameters = next(operation)
+        while True:
+            try:
+                rows = await fetch(statement, parameters)
+            except asyncpg.UndefinedTableError:
+                statement, parameters = operation.throw(_no_schema())
+            else:
+                statement, parameters = operation.send(rows)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        return await engine.connect()
+
+
+async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, asyncpg.Connection)  # noqa: S101
+    return driver
+
+
+async def _discard(connection: AsyncConnection) -> None:
+    # Terminated first: a graceful close would wait for a server that may be gone.
+    (await _driver_of(connection)).terminate()
+    await connection.invalidate()
+    await connection.close()
+
+
+def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
+    run_at = now + timedelta(milliseconds=row.delay) if row.run_at is None else row.run_at
+    return (
+        row.id, row.type, "pending", row.priority, run_at, 0, "0", 0,
+        row.retries_remaining, row.retry_interval, row.retain_for, id_instant(row.id), now, None,
+        row.payload,
+    )  # fmt: skip
+
+
+def _no_schema() -> SchemaError:
+    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except RowlockError:
+        raise
+    except asyncpg.UndefinedTableError:
+        raise _no_schema() from None
+    except _UNAVAILABLE as error:
+        raise DatabaseUnavailableError(f"PostgreSQL: {_line(error)}") from error
+    except DBAPIError as error:
+        cause = error.__cause__ or error
+        raise DatabaseUnavailableError(f"PostgreSQL: {_line(cause)}") from error
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return text or type(error).__name__
+
+
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    PoolTimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)

@@ -1,0 +1,321 @@
+"""What SQLite does differently: one writing connection, whole transactions in its thread, JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from os.path import exists
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
+
+from rowlock._statements import Dialect, Statement, Statements, TaskRow
+from rowlock._store import NewRow, Operation, Store, T
+from rowlock._tables import task
+from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
+
+BUSY_TIMEOUT_MS = 10_000
+WATCH_INTERVAL = 0.005
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SqliteDialect(Dialect):
+    """SQLite's way to say it."""
+
+    now = bindparam("now", type_=BigInteger)
+
+    def __init__(self) -> None:
+        self._dialect = sqlite.dialect(paramstyle="named")
+
+    def insert(self) -> Any:
+        return insert(task)
+
+    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
+        return instant + ms * literal_column("1000")
+
+    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        rows = func.json_each(bindparam("batch", type_=Text)).table_valued("value", name="item")
+        return select(
+            *(
+                func.json_extract(rows.c.value, literal_column(f"'$.{name}'")).label(name)
+                for name in columns
+            )
+        ).subquery("batch")
+
+    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
+        return column.in_(ids)
+
+    def compile(self, core: Executable) -> Statement:
+        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
+        constants = {name: value for name, value in compiled.params.items() if value is not None}
+        return Statement(str(compiled), (), constants, core)
+
+
+_dialect = SqliteDialect()
+_top_priority = _dialect.compile(
+    text(
+        "SELECT priority FROM rowlock_task WHERE status = 'pending' AND type = :type"
+        " AND priority < :below ORDER BY priority DESC LIMIT 1"
+    )
+)
+_due = _dialect.compile(
+    text(
+        "SELECT id FROM rowlock_task WHERE status = 'pending' AND type = :type"
+        " AND priority = :priority AND run_at <= :now ORDER BY run_at, id LIMIT :room"
+    )
+)
+_first_due = _dialect.compile(
+    text(
+        "SELECT run_at FROM rowlock_task WHERE status = 'pending' AND type = :type"
+        " AND priority = :priority ORDER BY run_at LIMIT 1"
+    )
+)
+_ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="item")
+_claim = _dialect.compile(Statements(_dialect).claim(task.c.id.in_(select(_ids.c.value))))
+_data_version = _dialect.compile(text("PRAGMA data_version"))
+
+_ABOVE_EVERY_PRIORITY = 2**31
+
+
+class SqliteStore(Store):
+    """The operations on SQLite.
+
+    Writes go through one connection: SQLite takes one writer at a time anyway, and within a
+    process a queue is fairer than its locks. Reads have a second one and never wait.
+    """
+
+    sql = Statements(_dialect)
+    _reader: AsyncConnection | None = None
+    _writer: AsyncConnection | None = None
+    _seen_version: int | None = None
+
+    async def open(self) -> None:
+        file = self._engine.url.database
+        if file and not file.startswith("file:") and not await asyncio.to_thread(exists, file):
+            # Connecting would create an empty file.
+            raise SchemaError(f"there is no database {file}: run `rowlock db upgrade`")
+        try:
+            self._reader = await self._connect()
+            await self._read(self._verify())
+            self._writer = await self._connect()
+            await self._in_thread(self._writer, _use_wal)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                await connection.invalidate()
+                await connection.close()
+        self._reader = self._writer = None
+        await super().close()
+
+    async def watch(self, wake: Callable[[str | None], None]) -> float:
+        """Look whether another connection has committed anything."""
+        ((version,),) = await self._in_thread(self._writer, _run_read, _one(_data_version, {}))
+        if version != self._seen_version:
+            self._seen_version = version
+            wake(None)
+        return WATCH_INTERVAL
+
+    async def hint(self, types: Iterable[str]) -> None:
+        """Do nothing: others see the change of the file."""
+
+    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
+        """Do nothing: others see the change of the file."""
+
+    async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
+        return await self._write(self._insert_each(rows, now))
+
+    async def claim(
+        self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
+    ) -> list[TaskRow]:
+        return await self._write(self._claim(holder, rooms, lease, self._now(now)))
+
+    def _claim(
+        self, holder: str, rooms: Mapping[str, int], lease: int, now: int
+    ) -> Operation[list[TaskRow]]:
+        ids: list[str] = []
+        for task_type, wanted in rooms.items():
+            room = wanted
+            priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
+            while room > 0 and priority is not None:
+                rows = yield (
+                    _due,
+                    {"type": task_type, "priority": priority, "now": now, "room": room},
+                )
+                ids.extend(row[0] for row in rows)
+                room -= len(rows)
+                if room > 0:
+                    priority = yield from self._next_priority(task_type, priority)
+        if not ids:
+            return []
+        claimed = yield (
+            _claim,
+            {"ids": json.dumps(ids), "holder": holder, "lease": lease, "now": now},
+        )
+        return sorted(self._rows(claimed), key=lambda row: (-row.priority, row.run_at, row.id))
+
+    async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
+        return await self._read(self._next_due(list(types), self._now(now)))
+
+    def _next_due(self, types: Sequence[str], now: int) -> Operation[float | None]:
+        first: int | None = None
+        for task_type in types:
+            priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
+            while priority is not None:
+                rows = yield _first_due, {"type": task_type, "priority": priority}
+                if rows and (first is None or rows[0][0] < first):
+                    first = rows[0][0]
+                priority = yield from self._next_priority(task_type, priority)
+        return None if first is None else max(0, first - now) / 1e6
+
+    def _next_priority(self, task_type: str, below: int) -> Operation[int | None]:
+        # One by one from the index: a join would let the planner, once it has statistics,
+        # read the whole backlog into a filter of its own.
+        rows = yield _top_priority, {"type": task_type, "below": below}
+        return rows[0][0] if rows else None
+
+    async def _write(self, operation: Operation[T]) -> T:
+        result: T = await self._in_thread(self._writer, _run_write, operation)
+        return result
+
+    async def _read(self, operation: Operation[T]) -> T:
+        result: T = await self._in_thread(self._reader, _run_read, operation)
+        return result
+
+    async def _read_sorted(self, operation: Operation[T]) -> T:
+        return await self._read(operation)
+
+    async def _connect(self) -> AsyncConnection:
+        with _translated(self._engine.url.database):
+            connection = await self._engine.connect()
+            try:
+                await self._in_thread(connection, _set_up)
+            except BaseException:
+                await connection.close()
+                raise
+        return connection
+
+    async def _in_thread(
+        self, connection: AsyncConnection | None, function: Callable[..., Any], *args: Any
+    ) -> Any:
+        assert connection is not None  # noqa: S101
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, aiosqlite.Connection)  # noqa: S101
+        with _translated(self._engine.url.database):
+            # The only door into the connection's thread; SQLAlchemy's dialect goes through it too.
+            return await driver._execute(function, driver._conn, *args)  # type: ignore[no-untyped-call]
+
+    def _now(self, now: datetime | None) -> int:
+        return self._to_time(datetime.now(UTC) if now is None else now)
+
+    def _to_time(self, value: datetime) -> int:
+        return (value - _EPOCH) // _MICROSECOND
+
+    def _from_time(self, value: Any) -> datetime:
+        return _EPOCH + timedelta(microseconds=value)
+
+    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
+        return [TaskRow._make(row) for row in rows]
+
+    def _id(self, value: Any) -> str:
+        return str(value)
+
+    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {"batch": json.dumps(rows)}
+
+
+def _set_up(driver: sqlite3.Connection) -> None:
+    driver.isolation_level = None
+    driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+
+def _use_wal(driver: sqlite3.Connection) -> None:
+    (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise DatabaseUnavailableError(f"SQLite: journal_mode is {mode}, WAL is needed")
+    driver.execute("PRAGMA synchronous = FULL")
+
+
+def _run_write(driver: sqlite3.Connection, operation: Operation[T]) -> T:
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        result = _run_read(driver, operation)
+        driver.execute("COMMIT")
+    except BaseException:
+        if driver.in_transaction:
+            driver.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
+    try:
+        statement, parameters = next(operation)
+        while True:
+            try:
+                # To the end: a RETURNING that is not read through keeps its lock.
+                rows = driver.execute(
+                    statement.sql, {**parameters, **statement.constants}
+                ).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+                statement, parameters = operation.throw(_no_schema())
+            else:
+                statement, parameters = operation.send(rows)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def _one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:
+    rows = yield statement, parameters
+    return rows
+
+
+def _no_schema() -> SchemaError:
+    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
+
+
+@contextmanager
+def _translated(file: str | None) -> Iterator[None]:
+    try:
+        yield
+    except RowlockError:
+        raise
+    except sqlite3.DatabaseError as error:
+        # A file that is no database raises the class itself.
+        if not isinstance(error, sqlite3.OperationalError) and type(error) is not (
+            sqlite3.DatabaseError
+        ):
+            raise
+        raise DatabaseUnavailableError(f"SQLite {file}: {error}") from error
+    except DBAPIError as error:
+        raise DatabaseUnavailableError(f"SQLite {file}: {error.orig}") from error

@@ -1,0 +1,464 @@
+"""The statements that both databases share, built once for each.
+
+What has to be said differently is named in `Dialect`; all else is written here once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    TextClause,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.types import TypeEngine
+
+from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
+from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
+
+
+class TaskRow(NamedTuple):
+    """A row as it comes from the driver, but for the id, which is always 32 hex digits."""
+
+    id: str
+    type: str
+    attempt: int
+    payload: str | None
+    retries_remaining: int | None
+    retain_for: int
+    status: str
+    thread_id: str
+    retry_interval: int | None
+    lost_workers: int
+    date_created: Any
+    date_modified: Any
+    date_retain_until: Any
+    priority: int
+    run_at: Any
+    key: str | None
+    result: str | None
+    error: str | None
+
+
+_COLUMNS: Final = [
+    sql_cast(task.c[name], Text).label(name)
+    if name in ("payload", "result", "error")
+    else task.c[name]
+    for name in TaskRow._fields
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement ready for the driver.
+
+    Attributes:
+        sql: its text.
+        names: the names of its parameters, in the order of their places (PostgreSQL).
+        constants: parameters that always have the same value.
+        core: what it was compiled from, for a connection of the caller's.
+    """
+
+    sql: str
+    names: Sequence[str]
+    constants: Mapping[str, Any]
+    core: Executable
+
+
+def constant(status: TaskStatus) -> ColumnElement[str]:
+    """A status as a literal: a partial index is not matched by a parameter."""
+    return literal_column(f"'{status.value}'", Text)
+
+
+def sources(target: TaskStatus) -> ColumnElement[bool]:
+    """The row has a status from which the transition table allows `target`."""
+    allowed = [status for status, targets in TRANSITIONS.items() if target in targets]
+    return task.c.status.in_([constant(status) for status in allowed])
+
+
+class Dialect(ABC):
+    """What the statements need said differently on each database."""
+
+    now: ColumnElement[Any]
+    """The instant that decides what is due, expired and past retention."""
+
+    @abstractmethod
+    def insert(self) -> Any:
+        """An INSERT into the task table that can have an ON CONFLICT clause."""
+
+    @abstractmethod
+    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The instant `ms` milliseconds after another."""
+
+    @abstractmethod
+    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """The rows of a batch, bound as one value."""
+
+    @abstractmethod
+    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
+        """The column is one of the ids; looked up by key, however many the planner expects."""
+
+    @abstractmethod
+    def compile(self, core: Executable) -> Statement:
+        """Render a statement for the driver."""
+
+
+class Statements:
+    """Every statement that the two databases share."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._now = dialect.now
+        build = dialect.compile
+
+        self.revision = build(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+        self.insert = build(self._insert())
+        self.insert_keyed = build(self._insert_keyed())
+        self.get = build(select(*_COLUMNS).where(task.c.id == bindparam("id", type_=IdType)))
+        self.counts = build(select(task.c.status, func.count()).group_by(task.c.status))
+        self.counts_of_type = build(
+            select(task.c.status, func.count())
+            .where(task.c.type == bindparam("type"))
+            .group_by(task.c.status)
+        )
+        self.retry_waiting = build(self._retry_waiting())
+        self.retry_ended = build(self._retry_ended())
+        self.cancel_keep = build(self._cancel_keep())
+        self.cancel_drop = build(self._cancel_drop())
+        self.remove = build(
+            delete(task).where(task.c.id == bindparam("id", type_=IdType)).returning(task.c.id)
+        )
+        self.succeed = build(self._succeed().returning(task.c.id))
+        self.succeed_row = build(self._succeed().returning(*_COLUMNS))
+        self.fail = build(self._fail(expired=False))
+        self.drop = build(self._drop(expired=False))
+        self.extend = build(self._extend())
+        self.release = build(self._release())
+        self.expired = build(self._expired())
+        self.fail_expired = build(self._fail(expired=True))
+        self.drop_expired = build(self._drop(expired=True))
+        self.forget = build(self._forget())
+        self.page = cache(self._page)
+
+    def _insert_values(self) -> dict[str, Any]:
+        given = {
+            "id": IdType(),
+            "type": Text(),
+            "priority": Integer(),
+            "retries_remaining": Integer(),
+            "retry_interval": BigInteger(),
+            "retain_for": BigInteger(),
+            "date_created": TimeType(),
+            "key": Text(),
+            "payload": JsonType(),
+        }
+        return {
+            **{name: bindparam(name, type_=kind) for name, kind in given.items()},
+            "status": constant(TaskStatus.PENDING),
+            "run_at": func.coalesce(
+                bindparam("run_at", type_=TimeType),
+                self._dialect.after(self._now, bindparam("delay", type_=BigInteger)),
+            ),
+            "attempt": literal_column("0"),
+            "thread_id": literal_column("'0'"),
+            "lost_workers": literal_column("0"),
+            "date_modified": self._now,
+        }
+
+    def _insert(self) -> Executable:
+        return cast(Executable, self._dialect.insert().values(self._insert_values()))
+
+    def _insert_keyed(self) -> Executable:
+        insert = self._dialect.insert().values(self._insert_values())
+        # DO NOTHING would return no row, and the row that was in the way may be gone by the
+        # time of a second look.
+        return cast(
+            Executable,
+            insert.on_conflict_do_update(
+                index_elements=["key"],
+                index_where=task.c.key.is_not(None),
+                set_={"key": insert.excluded.key},
+            ).returning(task.c.id),
+        )
+
+    def claim(self, chosen: ColumnElement[bool] | TextClause) -> Executable:
+        """Hand the chosen rows to a holder."""
+        return (
+            update(task)
+            .where(chosen)
+            .values(
+                status=constant(TaskStatus.PROCESSING),
+                attempt=task.c.attempt + literal_column("1"),
+                thread_id=bindparam("holder", type_=Text),
+                lease_until=self._dialect.after(self._now, bindparam("lease", type_=BigInteger)),
+                date_modified=self._now,
+            )
+            .returning(*_COLUMNS)
+        )
+
+    def _retain_until(self) -> ColumnElement[Any]:
+        zero: ColumnElement[int] = literal_column("0")
+        return case(
+            (task.c.retain_for > zero, self._dialect.after(self._now, task.c.retain_for)),
+            else_=null(),
+        )
+
+    def _held(self, batch: FromClause, holder: ColumnElement[Any]) -> ColumnElement[bool]:
+        # The fence. That the lease is not null says that the row is still processing, in a way
+        # that cannot tempt a planner into an index on the status.
+        return and_(
+            task.c.id == batch.c.id,
+            task.c.attempt == batch.c.attempt,
+            task.c.thread_id == holder,
+            task.c.lease_until.is_not(None),
+        )
+
+    def _succeed(self) -> Update:
+        batch = self._dialect.batch({"id": IdType(), "attempt": Integer(), "result": Text()})
+        return (
+            update(task)
+            .where(self._held(batch, bindparam("holder", type_=Text)))
+            .values(
+                status=constant(TaskStatus.SUCCESS),
+                result=sql_cast(batch.c.result, JsonType),
+                error=null(),
+                lease_until=null(),
+                date_modified=self._now,
+                date_retain_until=self._retain_until(),
+            )
+        )
+
+    def _fail(self, *, expired: bool) -> Executable:
+        columns = {"id": IdType(), "attempt": Integer(), "error": Text(), "retry": Boolean()}
+        if expired:
+            columns["holder"] = Text()
+        batch = self._dialect.batch(columns)
+        holder = batch.c.holder if expired else bindparam("holder", type_=Text)
+        again = batch.c.retry
+        interval = func.coalesce(
+            task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
+        )
+        statement = (
+            update(task)
+            .where(self._held(batch, holder))
+            .values(
+                status=case(
+                    (again, constant(TaskStatus.PENDING)), else_=constant(TaskStatus.FAILED)
+                ),
+                thread_id=case((again, literal_column("'0'")), else_=task.c.thread_id),
+                retries_remaining=case(
+                    (again, task.c.retries_remaining - literal_column("1")),
+                    else_=task.c.retries_remaining,
+                ),
+                run_at=case((again, self._dialect.after(self._now, interval)), else_=task.c.run_at),
+                error=sql_cast(batch.c.error, JsonType),
+                lease_until=null(),
+                date_modified=self._now,
+                date_retain_until=case((again, null()), else_=self._retain_until()),
+            )
+            .returning(*_COLUMNS)
+        )
+        if expired:
+            statement = statement.where(task.c.lease_until <= self._now).values(
+                lost_workers=task.c.lost_workers + literal_column("1")
+            )
+        return statement
+
+    def _drop(self, *, expired: bool) -> Executable:
+        columns = {"id": IdType(), "attempt": Integer()}
+        if expired:
+            columns["holder"] = Text()
+        batch = self._dialect.batch(columns)
+        fence = [task.c.id, task.c.attempt]
+        if expired:
+            fence.append(task.c.thread_id)
+        held = tuple_(*fence).in_(select(*batch.c))
+        statement = delete(task).where(held, task.c.lease_until.is_not(None))
+        if expired:
+            statement = statement.where(task.c.lease_until <= self._now)
+        else:
+            statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
+        return statement.returning(task.c.id, self._now.label("now"))
+
+    def _extend(self) -> Executable:
+        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        return (
+            update(task)
+            .where(self._held(batch, bindparam("holder", type_=Text)))
+            .values(
+                lease_until=self._dialect.after(self._now, bindparam("lease", type_=BigInteger))
+            )
+            .returning(task.c.id)
+        )
+
+    def _release(self) -> Executable:
+        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        return (
+            update(task)
+            .where(self._held(batch, bindparam("holder", type_=Text)))
+            .values(
+                status=constant(TaskStatus.PENDING),
+                thread_id=literal_column("'0'"),
+                lease_until=null(),
+                date_modified=self._now,
+            )
+            .returning(*_COLUMNS)
+        )
+
+    def _retry_waiting(self) -> Executable:
+        return (
+            update(task)
+            .where(
+                task.c.id == bindparam("id", type_=IdType),
+                task.c.status == constant(TaskStatus.PENDING),
+                task.c.run_at > self._now,
+            )
+            .values(run_at=self._now, date_modified=self._now)
+            .returning(*_COLUMNS)
+        )
+
+    def _retry_ended(self) -> Executable:
+        return (
+            update(task)
+            .where(
+                task.c.id == bindparam("id", type_=IdType),
+                sources(TaskStatus.PENDING),
+                task.c.status != constant(TaskStatus.PROCESSING),
+            )
+            .values(
+                status=constant(TaskStatus.PENDING),
+                thread_id=literal_column("'0'"),
+                run_at=self._now,
+                lost_workers=literal_column("0"),
+                date_modified=self._now,
+                date_retain_until=null(),
+            )
+            .returning(*_COLUMNS)
+        )
+
+    def _cancel_keep(self) -> Executable:
+        return (
+            update(task)
+            .where(
+                task.c.id == bindparam("id", type_=IdType),
+                sources(TaskStatus.CANCELLED),
+                task.c.retain_for != literal_column("0"),
+            )
+            .values(
+                status=constant(TaskStatus.CANCELLED),
+                date_modified=self._now,
+                date_retain_until=self._retain_until(),
+            )
+            .returning(*_COLUMNS)
+        )
+
+    def _cancel_drop(self) -> Executable:
+        return (
+            delete(task)
+            .where(
+                task.c.id == bindparam("id", type_=IdType),
+                sources(TaskStatus.CANCELLED),
+                task.c.retain_for == literal_column("0"),
+            )
+            .returning(*_COLUMNS, self._now.label("now"))
+        )
+
+    def _expired(self) -> Executable:
+        return (
+            select(*_COLUMNS)
+            .where(
+                task.c.status == constant(TaskStatus.PROCESSING),
+                task.c.lease_until <= self._now,
+            )
+            .limit(bindparam("limit", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+
+    def _forget(self) -> Executable:
+        past = (
+            select(task.c.id)
+            .where(task.c.date_retain_until <= self._now)
+            .order_by(task.c.date_retain_until)
+            .limit(bindparam("limit", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+        return delete(task).where(self._dialect.one_of(task.c.id, past)).returning(task.c.id)
+
+    def _page(
+        self,
+        order: tuple[str, ...],
+        statuses: tuple[TaskStatus, ...],
+        typed: bool,
+        direction: SortDirection,
+    ) -> Statement:
+        """One stretch of a page walk, merged from one index range for each status.
+
+        Each range is bounded by comparing whole rows of the index's leading columns, and is
+        sorted by them, so that no other index can serve it, whatever the statistics say. It
+        starts behind the parameters `value` and `id`.
+
+        Args:
+            order: the columns that the page is sorted by.
+            statuses: the statuses that take part; none where the status is not bounded.
+            typed: whether there is a filter on the type.
+            direction: which way.
+        """
+        descending = direction is SortDirection.DESCENDING
+        ranges = []
+        for status in statuses or (None,):
+            bounds: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = []
+            if typed:
+                bounds.append((task.c.type, bindparam("type", type_=Text)))
+            if status is not None:
+                bounds.append((task.c.status, constant(status)))
+            start = [
+                (
+                    task.c[name],
+                    bindparam("id" if name == "id" else "value", type_=task.c[name].type),
+                )
+                for name in order
+            ]
+            columns = tuple_(*(column for column, _ in bounds + start))
+            values = tuple_(*(value for _, value in bounds + start))
+            part = select(*_COLUMNS).where(columns < values if descending else columns > values)
+            if bounds:
+                prefix = tuple_(*(column for column, _ in bounds))
+                edge = tuple_(*(value for _, value in bounds))
+                part = part.where(prefix >= edge if descending else prefix <= edge)
+            keys = [column for column, _ in bounds + start]
+            part = part.order_by(*(key.desc() if descending else key for key in keys))
+            ranges.append(part.limit(bindparam("limit", type_=Integer)))
+        if len(ranges) == 1:
+            return self._dialect.compile(ranges[0])
+        merged = union_all(*(select(part.subquery()) for part in ranges)).subquery()
+        keys = [merged.c[name] for name in order]
+        return self._dialect.compile(
+            select(merged)
+            .order_by(*(key.desc() if descending else key for key in keys))
+            .limit(bindparam("limit", type_=Integer))
+        )
