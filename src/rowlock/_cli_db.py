@@ -88,8 +88,10 @@ def sql(
         if start == "current":
             start = schema.current(database) or "base"
         backend = async_url(database).get_backend_name()
-        dialect = "sqlite" if backend == "sqlite" else "postgresql"
-        typer.echo(schema.sql(dialect, revision, start=start), nl=False)
+        script = schema.sql(
+            "sqlite" if backend == "sqlite" else "postgresql", revision, start=start
+        )
+    typer.echo(script, nl=False)
 
 
 def _revision(database: str) -> str:

@@ -53,13 +53,29 @@ class CallbackFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HookFailed:
+    """An `initialise_method` or `shutdown_method` raised."""
+
+    task_type: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class TaskChanged:
     """A change of a task's status is durable. `task` is the task after the change."""
 
     task: Any
 
 
-Event = LoopFailed | LoopRecovered | AttemptLost | OutcomeRefused | CallbackFailed | TaskChanged
+Event = (
+    LoopFailed
+    | LoopRecovered
+    | AttemptLost
+    | OutcomeRefused
+    | CallbackFailed
+    | HookFailed
+    | TaskChanged
+)
 
 
 class Events:
@@ -94,5 +110,7 @@ def log(event: Event) -> None:
             logger.error("task %s: outcome of attempt %d refused: %s", task_id, attempt, error)
         case CallbackFailed(task_id, error):
             logger.error("task %s: state change callback failed", task_id, exc_info=error)
-        case _:
+        case HookFailed(task_type, error):
+            logger.error("a worker of type %r failed in its hook", task_type, exc_info=error)
+        case TaskChanged():
             pass

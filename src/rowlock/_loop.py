@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from rowlock._events import Events, LoopFailed, LoopRecovered
+from rowlock._events import Event, LoopFailed, LoopRecovered
 
-MIN_BACKOFF = 0.1
-MAX_BACKOFF = 15.0
+MIN_BACKOFF = 0.05
+MAX_BACKOFF = 3.0
 
 
 class Loop:
@@ -19,24 +19,27 @@ class Loop:
         name: what events call it.
         run_pass: does the work once; returns the seconds until the next pass, unless it is
             woken before.
-        events: where failures are emitted. A pass that raises is repeated with back-off, for
-            ever: a loop never ends by itself.
+        emit: takes events of failures. A pass that raises is repeated with back-off, for ever:
+            a loop never ends by itself.
         jitter: by how much the seconds vary at random, so that the loops of many processes do
             not fall together; 0.1 is ±10 %.
+        max_backoff: the longest back-off, in seconds.
     """
 
     def __init__(
         self,
         name: str,
         run_pass: Callable[[], Awaitable[float]],
-        events: Events,
+        emit: Callable[[Event], None],
         *,
         jitter: float = 0.0,
+        max_backoff: float = MAX_BACKOFF,
     ) -> None:
         self.name = name
         self.run_pass = run_pass
-        self._events = events
+        self._emit = emit
         self._jitter = jitter
+        self._max_backoff = max_backoff
         self._woken = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -58,13 +61,13 @@ class Loop:
                 delay = await self.run_pass()
             except Exception as error:
                 failures += 1
-                delay = min(MAX_BACKOFF, MIN_BACKOFF * 2 ** min(failures, 20))
+                delay = min(self._max_backoff, MIN_BACKOFF * 2 ** min(failures, 20))
                 delay *= random.uniform(0.5, 1.0)  # noqa: S311
-                self._events.emit(LoopFailed(self.name, error, delay))
+                self._emit(LoopFailed(self.name, error, delay))
                 await _wait(self._stopped, delay)
                 continue
             if failures:
-                self._events.emit(LoopRecovered(self.name, failures))
+                self._emit(LoopRecovered(self.name, failures))
                 failures = 0
             if self._jitter:
                 delay *= random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311

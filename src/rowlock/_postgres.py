@@ -141,17 +141,28 @@ _COPY_COLUMNS = (
 )  # fmt: skip
 
 
+def connect_arguments() -> dict[str, Any]:
+    """Return the arguments of an engine that rowlock makes itself."""
+    return {
+        "pool_size": 5,
+        "max_overflow": 5,
+        "pool_timeout": CONNECT_TIMEOUT,
+        "connect_args": {"timeout": CONNECT_TIMEOUT, "command_timeout": COMMAND_TIMEOUT},
+    }
+
+
 class PostgresStore(Store):
     """The operations on PostgreSQL."""
 
     sql = Statements(_dialect)
+    _listener: PostgresStore | None = None
     _listening: AsyncConnection | None = None
 
     async def open(self) -> None:
         await self._read(self._verify())
 
     async def close(self) -> None:
-        await self._stop_listening()
+        await self.unwatch()
         await super().close()
 
     async def watch(self, wake: Callable[[str | None], None]) -> float:
@@ -159,13 +170,21 @@ class PostgresStore(Store):
         if self._listening is not None and not await self._is_alive(self._listening):
             await self._stop_listening()
         if self._listening is None:
+            if self._listener is None:
+                self._listener = self.sibling()
             with _translated():
-                self._listening = await _connect(self._engine)
+                self._listening = await _connect(self._listener._engine)
                 driver = await _driver_of(self._listening)
                 await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
             # What was created while nobody listened gave no hint.
             wake(None)
         return HEALTH_CHECK
+
+    async def unwatch(self) -> None:
+        await self._stop_listening()
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
 
     async def _is_alive(self, connection: AsyncConnection) -> bool:
         try:

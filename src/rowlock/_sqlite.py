@@ -143,6 +143,9 @@ class SqliteStore(Store):
             wake(None)
         return WATCH_INTERVAL
 
+    async def unwatch(self) -> None:
+        self._seen_version = None
+
     async def hint(self, types: Iterable[str]) -> None:
         """Do nothing: others see the change of the file."""
 

@@ -144,6 +144,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def unwatch(self) -> None:
+        """Forget the last look."""
+
+    @abstractmethod
     async def hint(self, types: Iterable[str]) -> None:
         """Tell other processes that work of these types was created."""
 

@@ -33,7 +33,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Column, Connection, Index, Table, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -222,8 +222,8 @@ CONFIGURATION: dict[str, Any] = {
     "target_metadata": metadata,
     "version_table": VERSION_TABLE,
     "include_name": _only_rowlock,
-    # Alembic assumes that SQLite's driver cannot. Without it each statement of a migration is a
-    # transaction of its own, and BEGIN IMMEDIATE guards nothing.
+    # Alembic assumes that SQLite's driver cannot. Then each revision is a transaction of its own,
+    # and between two of them another process begins to upgrade.
     "transactional_ddl": True,
 }
 """What migrations/env.py configures; not for users."""
@@ -341,7 +341,8 @@ def _choose_wal(connection: sqlite3.Connection, record: object) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             # This statement does not wait for a lock, whatever the busy timeout is.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
                 raise
             time.sleep(_LOCK_POLL)
         else:
@@ -398,7 +399,7 @@ def _errors(name: str) -> Iterator[None]:
         raise SchemaError(f"{name}: {_line(error)}") from error
     except DBAPIError as error:
         origin = error.orig
-        if isinstance(error, ProgrammingError) or (
+        if isinstance(error, ProgrammingError | IntegrityError) or (
             isinstance(origin, sqlite3.Error)
             and getattr(origin, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
         ):
@@ -411,8 +412,7 @@ def _errors(name: str) -> Iterator[None]:
 
 
 def _line(error: BaseException | None) -> str:
-    # SQLAlchemy puts the class of an asyncpg error before its text, and the error in its cause.
-    origin = (
-        error.__cause__ if error and isinstance(error.__cause__, asyncpg.PostgresError) else error
-    )
-    return (str(origin).splitlines() or [type(origin).__name__])[0]
+    # SQLAlchemy's own form of an asyncpg error begins with the name of a class.
+    if error and isinstance(error.__cause__, asyncpg.PostgresError):
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0]

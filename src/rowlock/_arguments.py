@@ -1,0 +1,95 @@
+"""Checks of arguments, before any SQL: the error says which, what was given, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
+
+from rowlock._ids import is_id
+from rowlock.errors import InvalidArgumentError
+from rowlock.models import MAX_DURATION_MS, Duration, to_utc
+
+E = TypeVar("E", bound=StrEnum)
+
+MAX_INTEGER = 2**31 - 1
+
+
+def refuse(name: str, value: object, allowed: str) -> NoReturn:
+    """Raise the error of an argument."""
+    shown = _shorten(_repr(value))
+    raise InvalidArgumentError(f"{name}: {shown} was given, {allowed} is allowed")
+
+
+def duration(name: str, value: Duration, *, minimum: int = 0) -> int:
+    """Return a duration in milliseconds."""
+    allowed = f"{minimum:,} to {MAX_DURATION_MS:,} milliseconds, or a timedelta,"
+    if isinstance(value, timedelta):
+        value = value // timedelta(milliseconds=1)
+    if type(value) is not int or not minimum <= value <= MAX_DURATION_MS:
+        refuse(name, value, allowed)
+    return value
+
+
+def integer(name: str, value: int, minimum: int, maximum: int) -> int:
+    """Return an integer within bounds."""
+    if type(value) is not int or not minimum <= value <= maximum:
+        refuse(name, value, f"an integer from {minimum:,} to {maximum:,}")
+    return value
+
+
+def label(name: str, value: str, max_length: int) -> str:
+    """Return a task type or a key: text that both databases store and index."""
+    allowed = f"text of 1 to {max_length} characters without NUL and lone surrogates"
+    if not isinstance(value, str) or not 1 <= len(value) <= max_length or "\0" in value:
+        refuse(name, value, allowed)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        refuse(name, value, allowed)
+    return str(value)
+
+
+def task_id(name: str, value: str) -> str:
+    """Return a task id."""
+    if not is_id(value):
+        refuse(name, value, "a task id of 32 lower-case hex digits")
+    return value
+
+
+def instant(name: str, value: datetime) -> datetime:
+    """Return an aware datetime in UTC."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        refuse(name, value, "an aware datetime")
+    try:
+        return to_utc(value)
+    except ValueError:
+        refuse(name, value, "an instant of the years 1 to 9999 in UTC")
+
+
+def member(name: str, value: E | str, kind: type[E]) -> E:
+    """Return a member of an enumeration, given as it or as its value."""
+    try:
+        return kind(value)
+    except ValueError:
+        refuse(name, value, " or ".join(repr(item.value) for item in kind))
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Return a callable."""
+    if not callable(value):
+        refuse(name, value, "a callable")
+    result: Callable[..., Any] = value
+    return result
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value).encode("ascii", "backslashreplace").decode("ascii")
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."

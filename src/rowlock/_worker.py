@@ -1,0 +1,418 @@
+"""The worker: claims in batches, runs pools, finishes in batches, keeps its leases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rowlock._events import (
+    AttemptLost,
+    Event,
+    Events,
+    HookFailed,
+    OutcomeRefused,
+    TaskChanged,
+)
+from rowlock._executors import Job, Pool
+from rowlock._failures import describe
+from rowlock._handlers import Handler
+from rowlock._ids import new_id
+from rowlock._json import dumps
+from rowlock._loop import Loop
+from rowlock._store import Outcome, Store
+from rowlock._sweeper import Sweeper
+from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
+from rowlock.models import Limits
+
+T = TypeVar("T")
+
+FINISH_BATCH = 500
+MAX_UNFINISHED = 2000
+_FOREVER = 3600.0
+_LAST_WRITES = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker behaves; every time is in seconds."""
+
+    lease: float
+    sweep_interval: float
+    poll_interval: float
+    stop_timeout: float
+    notify: bool
+    limits: Limits
+
+
+def new_holder() -> str:
+    """Return a name for this start of this process that no other start has."""
+    return f"{socket.gethostname()[:64]}:{os.getpid()}:{new_id()[-12:]}"
+
+
+class Worker:
+    """Runs the handlers of one process.
+
+    Args:
+        store: the tasks.
+        events: where changes and troubles are emitted.
+        settings: how it behaves.
+        observed: tells whether anybody wants the changes of a type.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        settings: WorkerSettings,
+        observed: Callable[[str], bool],
+    ) -> None:
+        self.holder = new_holder()
+        self.stopping: asyncio.Future[None] | None = None
+        self._store = store
+        self._events = events
+        self._settings = settings
+        self._observed = observed
+        self._pools: dict[str, Pool] = {}
+        self._retired: set[Pool] = set()
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[tuple[str, int], Job] = {}
+        self._maybe_more: set[str] = set()
+        self._outcomes: list[Outcome] = []
+        self._hurry = asyncio.Event()
+        self._claims = Loop("claim", self.claim, events.emit)
+        self._finishes = Loop("finish", self.finish, events.emit)
+        self._watches = Loop("watch", self.watch, events.emit)
+        self._sweeper = Sweeper(store, events, settings.sweep_interval)
+        self._leases = LeaseThread(self, store.sibling(), events, settings.lease)
+        self._tasks: dict[Loop, asyncio.Task[None]] = {}
+
+    # What runs where.
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._leases.start()
+        loops = [self._claims, self._finishes, self._sweeper.loop]
+        if self._settings.notify:
+            loops.append(self._watches)
+        for loop in loops:
+            self._tasks[loop] = asyncio.create_task(loop.run(), name=f"rowlock {loop.name}")
+
+    async def stop(self) -> None:
+        """Drain: claim nothing, finish what runs, put back what has not begun."""
+        await self._end(self._claims, self._watches, self._sweeper.loop)
+        await self._store.unwatch()
+        pools = [*self._pools.values(), *self._retired]
+        await self._put_back([job for pool in pools for job in pool.take_waiting()])
+        closing = asyncio.create_task(_close(pools))
+        hurried = asyncio.create_task(self._hurry.wait())
+        waiting: set[asyncio.Task[Any]] = {closing, hurried}
+        await asyncio.wait(
+            waiting,
+            timeout=self._settings.stop_timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurried.cancel()
+        late = [job for pool in pools for job in pool.running]
+        for job in late:
+            job.abandon()
+        await self._put_back(late)
+        await asyncio.wait({closing}, timeout=1)
+        for pool in pools:
+            pool.abort()
+        await closing
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES):
+                while self._outcomes:
+                    self._finishes.wake()
+                    await asyncio.sleep(0.005)
+        await self._end(self._finishes)
+        if self._side_tasks:
+            await asyncio.wait(self._side_tasks, timeout=_LAST_WRITES)
+        await asyncio.to_thread(self._leases.stop)
+
+    def hurry(self) -> None:
+        """End the grace period of a `stop` that is under way."""
+        self._hurry.set()
+
+    async def _end(self, *loops: Loop) -> None:
+        ending = [self._tasks.pop(loop) for loop in loops if loop in self._tasks]
+        for loop in loops:
+            loop.stop()
+        if not ending:
+            return
+        _, late = await asyncio.wait(ending, timeout=_LAST_WRITES)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    def set_handler(self, handler: Handler) -> None:
+        """Run a type from now on; what runs with an earlier handler of the type finishes."""
+        self.remove_handler(handler.task_type)
+        self._pools[handler.task_type] = Pool(handler, self)
+        self.hint(handler.task_type)
+
+    def remove_handler(self, task_type: str) -> None:
+        """Claim a type no more."""
+        pool = self._pools.pop(task_type, None)
+        if pool is not None:
+            self._retired.add(pool)
+            self._beside(self._retire(pool))
+
+    async def _retire(self, pool: Pool) -> None:
+        await self._put_back(pool.take_waiting())
+        await pool.close()
+        self._retired.discard(pool)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="rowlock")
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    # Claiming.
+
+    def hint(self, task_type: str | None) -> None:
+        """There may be work of a type, or of any."""
+        types = self._pools.keys() if task_type is None else self._pools.keys() & {task_type}
+        if types:
+            self._maybe_more.update(types)
+            self._claims.wake()
+
+    def refill(self, task_type: str) -> None:
+        """Claim again if the last claim did not take all there was."""
+        if task_type in self._maybe_more:
+            self._claims.wake()
+
+    async def claim(self) -> float:
+        """Claim once; return the seconds until there may be more to claim."""
+        poll = self._settings.poll_interval
+        if len(self._outcomes) > MAX_UNFINISHED:
+            return min(poll, 0.05)
+        rooms = {name: room for name, pool in self._pools.items() if (room := pool.room())}
+        if not rooms:
+            return poll
+        if not self._maybe_more.intersection(rooms):
+            due = await self._store.next_due(rooms)
+            if due != 0:
+                return poll if due is None else min(poll, due)
+        # Before the claim: a hint that comes while it runs must not be forgotten after it.
+        self._maybe_more.difference_update(rooms)
+        leased_at = time.monotonic()
+        rows = await self._store.claim(self.holder, rooms, int(self._settings.lease * 1000))
+        for row in rows:
+            job = Job(row, leased_at)
+            self._held[row.id, row.attempt] = job
+            self._maybe_more.add(row.type)
+            if self._observed(row.type):
+                self._events.emit(TaskChanged(self._store.to_task(row)))
+        orphans = []
+        for job in [self._held[row.id, row.attempt] for row in rows]:
+            pool = self._pools.get(job.row.type)
+            if pool is None:
+                orphans.append(job)
+            else:
+                pool.submit(job)
+        if orphans:
+            await self._put_back(orphans)
+        return 0.0 if rows else poll
+
+    async def watch(self) -> float:
+        """Look once for work that other processes created."""
+        return await self._store.watch(self.hint)
+
+    def broken(self, task_type: str, error: Exception) -> None:
+        """A worker of the type could not start: let other processes have its tasks."""
+        self._events.emit(HookFailed(task_type, error))
+        pool = self._pools.get(task_type)
+        if pool is not None and (jobs := pool.take_waiting()):
+            self._beside(self._put_back(jobs))
+
+    async def _put_back(self, jobs: Iterable[Job]) -> None:
+        attempts = [(job.row.id, job.row.attempt) for job in jobs]
+        for attempt in attempts:
+            self._held.pop(attempt, None)
+        if not attempts:
+            return
+        # If the database is gone, the leases run out and another worker's sweeper does it.
+        with suppress(DatabaseUnavailableError, TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES):
+                for task in await self._store.release(self.holder, attempts):
+                    self._events.emit(TaskChanged(task))
+
+    # Finishing.
+
+    def finished(self, job: Job, result: Any, error: BaseException | None) -> None:
+        """Take the end of a job; it is written with the next batch."""
+        pool_source = self._source(job)
+        limits = self._settings.limits
+        text: str | None = None
+        if error is None and result is not None:
+            try:
+                text = dumps(
+                    result,
+                    name="the handler's result",
+                    max_bytes=limits.result_bytes,
+                    max_depth=limits.depth,
+                )
+            except InvalidPayloadError as refused:
+                error = refused
+        if error is None:
+            outcome = Outcome(job.row, result=text)
+        else:
+            outcome = Outcome(
+                job.row,
+                error=describe(error, pool_source, limits),
+                retry=getattr(error, "retry", True) is not False,
+            )
+        self._outcomes.append(outcome)
+        self._finishes.wake()
+
+    def _source(self, job: Job) -> str:
+        pool = self._pools.get(job.row.type)
+        return job.row.type if pool is None else pool.handler.source
+
+    async def finish(self) -> float:
+        """Write the outcomes gathered so far; those that come meanwhile go together next."""
+        batch = self._outcomes[:FINISH_BATCH]
+        if not batch:
+            return _FOREVER
+        await self._write(batch)
+        del self._outcomes[: len(batch)]
+        return 0.0 if self._outcomes else _FOREVER
+
+    async def _write(self, batch: list[Outcome]) -> None:
+        wanted = any(self._observed(outcome.row.type) for outcome in batch)
+        try:
+            done = await self._store.finish(self.holder, batch, rows=wanted)
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:
+            await self._write_one_by_one(batch, error)
+            return
+        for outcome in batch:
+            row = outcome.row
+            self._held.pop((row.id, row.attempt), None)
+            if row.id not in done:
+                self._events.emit(AttemptLost(row.id, row.attempt))
+            elif (task := done[row.id]) is not None:
+                self._events.emit(TaskChanged(task))
+
+    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
+        if len(batch) > 1:
+            for outcome in batch:
+                await self._write([outcome])
+            return
+        row = batch[0].row
+        self._events.emit(OutcomeRefused(row.id, row.attempt, error))
+        refusal = InvalidPayloadError(f"the database refused the outcome: {type(error).__name__}")
+        text = describe(refusal, "rowlock", self._settings.limits)
+        if batch[0].error == text:
+            # Not even that can be written: the lease runs out, and the sweeper counts it.
+            self._held.pop((row.id, row.attempt), None)
+            return
+        await self._write([Outcome(row, error=text)])
+
+    # Leases.
+
+    def leased_before(self, age: float) -> list[Job]:
+        """Return the jobs whose lease is older than `age` seconds. Called by the lease thread."""
+        limit = time.monotonic() - age
+        return [job for job in list(self._held.values()) if job.leased_at <= limit]
+
+    def lose(self, job: Job) -> None:
+        """An attempt no longer holds its task: drop it, unless it has ended meanwhile."""
+        key = (job.row.id, job.row.attempt)
+        if job.lost or key not in self._held:
+            return
+        if any(outcome.row is job.row for outcome in self._outcomes):
+            return
+        del self._held[key]
+        self._events.emit(AttemptLost(*key))
+        job.lost = True
+        pool = self._pools.get(job.row.type)
+        if pool is None:
+            job.abandon()
+        else:
+            pool.discard(job)
+
+
+async def _close(pools: Iterable[Pool]) -> None:
+    await asyncio.gather(*(pool.close() for pool in pools))
+
+
+class LeaseThread:
+    """Extends leases from a thread with a connection of its own.
+
+    A handler that blocks the event loop must not lose its lease, nor those of its neighbours.
+    """
+
+    def __init__(self, worker: Worker, store: Store, events: Events, lease: float) -> None:
+        self._worker = worker
+        self._store = store
+        self._events = events
+        self._lease = lease
+        self._main = asyncio.get_running_loop()
+        self._ready = threading.Event()
+        self._opened = False
+        self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin to extend."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """End, and wait for the end."""
+        self._loop.call_soon_threadsafe(self._periodic.stop)
+        self._thread.join(timeout=_LAST_WRITES)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._periodic = Loop(
+            "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease / 9)
+        )
+        self._ready.set()
+        try:
+            await self._periodic.run()
+        finally:
+            await self._store.close()
+
+    def _emit(self, event: Event) -> None:
+        self._in_main(self._events.emit, event)
+
+    def _in_main(self, function: Callable[[T], None], argument: T) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+            self._main.call_soon_threadsafe(function, argument)
+
+    async def extend(self) -> float:
+        """Extend once what is held longer than a third of the lease."""
+        for job in self._worker.leased_before(self._lease * 0.9):
+            # It could not be extended for so long that another worker may soon have the task.
+            self._in_main(self._worker.lose, job)
+        jobs = self._worker.leased_before(self._lease / 3)
+        if jobs:
+            if not self._opened:
+                await self._store.open()
+                self._opened = True
+            now = time.monotonic()
+            kept = await self._store.extend(
+                self._worker.holder,
+                [(job.row.id, job.row.attempt) for job in jobs],
+                int(self._lease * 1000),
+            )
+            for job in jobs:
+                if job.row.id in kept:
+                    job.leased_at = now
+                else:
+                    self._in_main(self._worker.lose, job)
+        return self._lease / 9

@@ -1,0 +1,512 @@
+"""TaskQueue: what applications and workers use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    create_async_engine,
+)
+
+from rowlock import _arguments as check
+from rowlock import _events
+from rowlock._callbacks import Callback, Callbacks
+from rowlock._events import Events, TaskChanged
+from rowlock._handlers import Handler
+from rowlock._ids import new_id
+from rowlock._json import dumps
+from rowlock._loop import Loop
+from rowlock._store import NewRow, Store
+from rowlock._url import async_url, default_database
+from rowlock.errors import InvalidArgumentError, QueueClosedError
+from rowlock.models import (
+    Duration,
+    HandlerOptions,
+    Limits,
+    NewTask,
+    SortDirection,
+    SortProperty,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
+
+if TYPE_CHECKING:
+    from rowlock._worker import Worker
+
+# Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
+# another.
+_HINT_GAP = 0.005
+_NO_HINT = 3600.0
+
+
+class TaskQueue:
+    """A durable task queue in a PostgreSQL or SQLite database.
+
+    Use it as an async context manager, or call `open` and `close`. It belongs to the event loop
+    in which it was opened.
+
+    Args:
+        database: a URL (`postgresql://…`, `sqlite:///…`; the async driver is picked by itself),
+            or an `AsyncEngine` of the application's. By default `ROWLOCK_DATABASE_URL`, or
+            `sqlite:///rowlock.db`.
+        retry_interval: milliseconds between two tries, where the task does not say.
+        lease: milliseconds after which a worker that gave no sign of life has lost its tasks;
+            at least 1,000.
+        sweep_interval: milliseconds between two passes of the sweeper; at least 50.
+        poll_interval: milliseconds between two looks for due tasks where no hint came; at
+            least 50.
+        max_lost_workers: a task that was held by so many workers that were lost is failed.
+        stop_timeout: milliseconds that running handlers get to finish in `stop`.
+        notify: False to do without hints (NOTIFY on PostgreSQL, looking at the file on SQLite)
+            and rely on polling, as behind a pooler that does not pass LISTEN.
+        limits: how large what is stored may be.
+
+    Raises:
+        InvalidArgumentError: for an unknown database or a setting out of bounds.
+    """
+
+    def __init__(
+        self,
+        database: str | URL | AsyncEngine | None = None,
+        *,
+        retry_interval: Duration = 5000,
+        lease: Duration = 30_000,
+        sweep_interval: Duration = 30_000,
+        poll_interval: Duration = 1000,
+        max_lost_workers: int = 5,
+        stop_timeout: Duration = 30_000,
+        notify: bool = True,
+        limits: Limits | None = None,
+    ) -> None:
+        if not isinstance(database, AsyncEngine):
+            database = async_url(default_database() if database is None else database)
+        self._database = database
+        self._retry_interval = check.duration("retry_interval", retry_interval)
+        self._lease = check.duration("lease", lease, minimum=1000)
+        self._sweep_interval = check.duration("sweep_interval", sweep_interval, minimum=50)
+        self._poll_interval = check.duration("poll_interval", poll_interval, minimum=50)
+        self._max_lost_workers = check.integer(
+            "max_lost_workers", max_lost_workers, 1, check.MAX_INTEGER
+        )
+        self._stop_timeout = check.duration("stop_timeout", stop_timeout)
+        self._notify = notify
+        self._limits = Limits() if limits is None else limits
+        self._handlers: dict[str, Handler] = {}
+        self._callbacks_of: dict[str, Callback] = {}
+        self._events = Events()
+        self._events.subscribe(_events.log)
+        self._callbacks = Callbacks(self._events, self._callbacks_of.get)
+        self._opened: Store | None = None
+        self._worker: Worker | None = None
+        self._hinted: set[str] = set()
+        self._hints = Loop("hints", self._send_hints, self._events.emit)
+        self._hints_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect, and check that the schema is there.
+
+        Raises:
+            DatabaseUnavailableError: if the database cannot be reached.
+            SchemaError: if the schema is missing or old; the message names the command.
+        """
+        if self._opened is not None:
+            return
+        store = _store_of(
+            self._database,
+            retry_interval=self._retry_interval,
+            max_lost_workers=self._max_lost_workers,
+        )
+        try:
+            await store.open()
+        except BaseException:
+            await store.close()
+            raise
+        self._opened = store
+        if self._notify:
+            self._hints = Loop("hints", self._send_hints, self._events.emit)
+            self._hints_task = asyncio.create_task(self._hints.run(), name="rowlock hints")
+
+    async def close(self) -> None:
+        """Stop, and give back every connection. The queue may be opened again."""
+        if self._opened is None:
+            return
+        await self.stop()
+        await self._callbacks.drain(self._stop_timeout / 1000)
+        if self._hints_task is not None:
+            self._hints.stop()
+            await asyncio.wait({self._hints_task}, timeout=1)
+            self._hints_task.cancel()
+            with suppress(Exception):
+                async with asyncio.timeout(1):
+                    await self._send_hints()
+        store, self._opened = self._opened, None
+        await store.close()
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            raise QueueClosedError("the queue is not open: use `async with queue:` or open()")
+        return self._opened
+
+    # Handlers.
+
+    async def register_handler(
+        self,
+        task_type: str,
+        module: str,
+        method: str,
+        state_change_callback: Callback | None = None,
+        options: HandlerOptions | None = None,
+    ) -> None:
+        """Let this process run a task type. Registering a type again replaces its handler.
+
+        Args:
+            task_type: the type.
+            module: the module's dotted name, as in `import`.
+            method: the name of the handler, a `def` or `async def` function of the module. It
+                is called with the payload, or with nothing if it takes nothing.
+            state_change_callback: called in this process, after each change of a task of the
+                type that this process makes, with the task as it is after the change.
+            options: how its workers run.
+
+        Raises:
+            InvalidArgumentError: if a name cannot be imported, or an option does not fit.
+        """
+        check.label("task_type", task_type, self._limits.name_length)
+        if state_change_callback is not None:
+            check.function("state_change_callback", state_change_callback)
+        if options is None:
+            options = HandlerOptions()
+        elif not isinstance(options, HandlerOptions):
+            check.refuse("options", options, "HandlerOptions")
+        self._handlers[task_type] = handler = Handler.resolve(task_type, module, method, options)
+        self._callbacks_of.pop(task_type, None)
+        if state_change_callback is not None:
+            self._callbacks_of[task_type] = state_change_callback
+        if self._worker is not None:
+            self._worker.set_handler(handler)
+
+    async def unregister_handler(self, task_type: str) -> None:
+        """Claim the type no more in this process. What runs finishes."""
+        check.label("task_type", task_type, self._limits.name_length)
+        self._handlers.pop(task_type, None)
+        if self._worker is not None:
+            self._worker.remove_handler(task_type)
+
+    async def start(self) -> None:
+        """Begin to run tasks of the registered types in this process, and to sweep."""
+        from rowlock._worker import Worker, WorkerSettings
+
+        store = self._store
+        if self._worker is not None:
+            return
+        self._worker = Worker(
+            store,
+            self._events,
+            WorkerSettings(
+                lease=self._lease / 1000,
+                sweep_interval=self._sweep_interval / 1000,
+                poll_interval=self._poll_interval / 1000,
+                stop_timeout=self._stop_timeout / 1000,
+                notify=self._notify,
+                limits=self._limits,
+            ),
+            self._callbacks_of.__contains__,
+        )
+        for handler in self._handlers.values():
+            self._worker.set_handler(handler)
+        self._worker.start()
+
+    async def stop(self) -> None:
+        """Claim no more; give what runs `stop_timeout` to finish, and put the rest back.
+
+        What was claimed and has not begun, or still runs at the end of the time, goes back to
+        pending without losing a try. Calling it again meanwhile ends the time at once.
+        """
+        worker = self._worker
+        if worker is None:
+            return
+        if worker.stopping is None:
+            worker.stopping = asyncio.ensure_future(worker.stop())
+        else:
+            worker.hurry()
+        await asyncio.shield(worker.stopping)
+        if self._worker is worker:
+            self._worker = None
+
+    # Tasks.
+
+    async def create(
+        self,
+        task_type: str,
+        payload: Any = None,
+        *,
+        retry_count: int | None = None,
+        retry_interval: Duration | None = None,
+        retain_for: Duration = 0,
+        priority: int = 0,
+        run_at: datetime | None = None,
+        delay: Duration | None = None,
+        key: str | None = None,
+        connection: AsyncConnection | AsyncSession | None = None,
+    ) -> str:
+        """Store a task. It is durable when this returns (or when the caller's transaction is).
+
+        Args:
+            task_type: which handler is to run it, in this process or another.
+            payload: a JSON value; see `Limits`.
+            retry_count: how often a failure is tried again; None for ever, 0 never.
+            retry_interval: milliseconds between two tries; None for the queue's default.
+            retain_for: milliseconds that the row is kept after its end; 0 removes it at once,
+                -1 keeps it for ever.
+            priority: the higher first, among the due tasks of a type.
+            run_at: not before this instant.
+            delay: not before so many milliseconds from now; excludes `run_at`.
+            key: an idempotency key: if a task with it is in the table, no row is made.
+            connection: the caller's own connection or session; the task commits or rolls back
+                with it. On SQLite a transaction that spans an `await` keeps every writer
+                waiting, so commit soon.
+
+        Returns:
+            The id of the task: 32 lower-case hex digits; with a `key` that is in the table, of
+            the task that has it.
+
+        Raises:
+            InvalidArgumentError: if an argument is refused; InvalidPayloadError for the payload.
+            QueueClosedError: if the queue is not open.
+            DatabaseUnavailableError: if the database cannot be reached.
+        """
+        store = self._store
+        row = self._new_row(
+            NewTask(
+                task_type,
+                payload,
+                retry_count=retry_count,
+                retry_interval=retry_interval,
+                retain_for=retain_for,
+                priority=priority,
+                run_at=run_at,
+                delay=delay,
+                key=key,
+            )
+        )
+        if connection is not None:
+            return (await self._create_on(store, connection, [row]))[0]
+        task_id = await store.insert(row)
+        self._hint({task_type})
+        return task_id
+
+    async def create_many(
+        self,
+        tasks: Iterable[NewTask],
+        *,
+        connection: AsyncConnection | AsyncSession | None = None,
+    ) -> list[str]:
+        """Store many tasks, all or none, much faster than one by one.
+
+        Args:
+            tasks: what to store.
+            connection: as in `create`.
+
+        Returns:
+            The ids in the order given; new ones ascend.
+
+        Raises:
+            InvalidArgumentError: if an argument of any of them is refused; nothing is stored.
+            QueueClosedError: if the queue is not open.
+            DatabaseUnavailableError: if the database cannot be reached.
+        """
+        store = self._store
+        rows = [self._new_row(task) for task in tasks]
+        if not rows:
+            return []
+        if connection is not None:
+            return await self._create_on(store, connection, rows)
+        ids = await store.insert_many(rows)
+        self._hint({row.type for row in rows})
+        return ids
+
+    async def get(self, task_id: str) -> Task | None:
+        """Return a task, None if there is none with this id (any more)."""
+        return await self._store.get(check.task_id("task_id", task_id))
+
+    async def retry(self, task_id: str) -> bool:
+        """Run a task now that waits for its next try, or that has failed or was cancelled.
+
+        Returns:
+            False if it is neither; then nothing has changed.
+        """
+        task = await self._store.retry(check.task_id("task_id", task_id))
+        if task is None:
+            return False
+        self._events.emit(TaskChanged(task))
+        self._hint({task.type})
+        return True
+
+    async def cancel(self, task_id: str) -> bool:
+        """Cancel a pending task.
+
+        Returns:
+            False if it is not pending; then nothing has changed.
+        """
+        task = await self._store.cancel(check.task_id("task_id", task_id))
+        if task is None:
+            return False
+        self._events.emit(TaskChanged(task))
+        return True
+
+    async def remove(self, task_id: str) -> bool:
+        """Delete a task whatever its status; if a worker holds it, its outcome is dropped.
+
+        Returns:
+            False if there was none.
+        """
+        return await self._store.remove(check.task_id("task_id", task_id))
+
+    async def query(
+        self,
+        task_type: str | None = None,
+        task_status: TaskStatus | str | None = None,
+        sort_property: SortProperty | str = SortProperty.DATE_CREATED,
+        sort_direction: SortDirection | str = SortDirection.ASCENDING,
+        cursor: str | None = None,
+        limit: int = 40,
+    ) -> TaskPage:
+        """Return a page of tasks. Its cost does not grow with its depth.
+
+        Args:
+            task_type: only tasks of this type.
+            task_status: only tasks with this status.
+            sort_property: what to sort by. Ties are broken by id; tasks without the value come
+                last in either direction.
+            sort_direction: which way.
+            cursor: of the page before; the other arguments but `limit` must be the same.
+            limit: how many tasks, 1 to 500.
+
+        Raises:
+            InvalidArgumentError: if an argument is refused.
+            InvalidCursorError: if the cursor is damaged or of another walk.
+        """
+        store = self._store
+        if task_type is not None:
+            check.label("task_type", task_type, self._limits.name_length)
+        if task_status is not None:
+            task_status = check.member("task_status", task_status, TaskStatus)
+        return await store.page(
+            task_type,
+            task_status,
+            check.member("sort_property", sort_property, SortProperty),
+            check.member("sort_direction", sort_direction, SortDirection),
+            cursor,
+            check.integer("limit", limit, 1, 500),
+        )
+
+    async def counts(self, task_type: str | None = None) -> dict[TaskStatus, int]:
+        """Return how many tasks there are of each status. Reads an index of all of them."""
+        if task_type is not None:
+            check.label("task_type", task_type, self._limits.name_length)
+        found = await self._store.counts(task_type)
+        return {status: found.get(status, 0) for status in TaskStatus}
+
+    def _new_row(self, task: NewTask) -> NewRow:
+        limits = self._limits
+        if task.run_at is not None and task.delay is not None:
+            check.refuse("delay", task.delay, "only one of run_at and delay")
+        keep_for_ever = type(task.retain_for) is int and task.retain_for == -1
+        return NewRow(
+            id=new_id(),
+            type=check.label("task_type", task.task_type, limits.name_length),
+            payload=None
+            if task.payload is None
+            else dumps(
+                task.payload,
+                name="payload",
+                max_bytes=limits.payload_bytes,
+                max_depth=limits.depth,
+            ),
+            retries_remaining=None
+            if task.retry_count is None
+            else check.integer("retry_count", task.retry_count, 0, check.MAX_INTEGER),
+            retry_interval=None
+            if task.retry_interval is None
+            else check.duration("retry_interval", task.retry_interval),
+            retain_for=-1 if keep_for_ever else check.duration("retain_for", task.retain_for),
+            priority=check.integer(
+                "priority", task.priority, -check.MAX_INTEGER, check.MAX_INTEGER
+            ),
+            run_at=None if task.run_at is None else check.instant("run_at", task.run_at),
+            delay=0 if task.delay is None else check.duration("delay", task.delay),
+            key=None if task.key is None else check.label("key", task.key, limits.name_length),
+        )
+
+    async def _create_on(
+        self, store: Store, connection: AsyncConnection | AsyncSession, rows: list[NewRow]
+    ) -> list[str]:
+        if isinstance(connection, AsyncSession):
+            connection = await connection.connection()
+        elif not isinstance(connection, AsyncConnection):
+            check.refuse("connection", connection, "an AsyncConnection or AsyncSession")
+        ids = await store.insert_on(connection, rows)
+        if self._notify:
+            await store.hint_on(connection, {row.type for row in rows})
+        return ids
+
+    # Hints.
+
+    def _hint(self, types: set[str]) -> None:
+        if self._worker is not None:
+            for task_type in types:
+                self._worker.hint(task_type)
+        if self._notify:
+            self._hinted |= types
+            self._hints.wake()
+
+    async def _send_hints(self) -> float:
+        hinted, self._hinted = self._hinted, set()
+        if not hinted:
+            return _NO_HINT
+        await self._store.hint(hinted)
+        await asyncio.sleep(_HINT_GAP)
+        return _NO_HINT
+
+
+def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
+    owns_engine = isinstance(database, URL)
+    dialect = database.get_backend_name() if isinstance(database, URL) else database.dialect.name
+    if dialect == "postgresql":
+        from rowlock._postgres import PostgresStore, connect_arguments
+
+        engine = (
+            create_async_engine(database, **connect_arguments())
+            if isinstance(database, URL)
+            else database
+        )
+        return PostgresStore(engine, owns_engine=owns_engine, **settings)
+    if dialect == "sqlite":
+        from rowlock._sqlite import SqliteStore
+
+        engine = create_async_engine(database) if isinstance(database, URL) else database
+        return SqliteStore(engine, owns_engine=owns_engine, **settings)
+    raise InvalidArgumentError(f"database: an engine for {dialect} was given, PostgreSQL or SQLite")
