@@ -1,15 +1,15 @@
 """Many processes upgrade one empty database at once.
 
-Seen to fail, in all or most rounds unless said otherwise, with each guard of `rowlock.schema`
-taken away:
+Seen to fail with each guard of `rowlock.schema` taken away:
 
-- no advisory lock on PostgreSQL: both tests, "already exists" and duplicate keys of the catalog;
-- BEGIN in place of BEGIN IMMEDIATE on SQLite: both tests, "database is locked";
-- no `transactional_ddl` on SQLite: the chain;
-- `pg_advisory_lock` in place of polling: the chain, a deadlock with CREATE INDEX CONCURRENTLY.
+- no advisory lock on PostgreSQL: both tests in every round, "already exists";
+- BEGIN in place of BEGIN IMMEDIATE on SQLite: both tests in every round, "database is locked";
+- `pg_advisory_lock` in place of polling: the chain in every round, a deadlock with
+  CREATE INDEX CONCURRENTLY;
+- no `transactional_ddl` on SQLite: the chain, in one round of four.
 
-Not seen here, but in 5 of 1,800 openings by six processes: "database is locked" at once from
-`PRAGMA journal_mode = WAL`, if it is not tried again.
+Too rare for these tests, but seen in 5 of 1,800 openings of a new file by six processes:
+"database is locked" at once from `PRAGMA journal_mode = WAL`, if it is not tried again.
 """
 
 from __future__ import annotations

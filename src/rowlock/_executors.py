@@ -170,6 +170,7 @@ class Pool:
 
     async def _work(self, place: _InLoop | _Thread) -> None:
         resumed = time.perf_counter()
+        self._waking = False
         while (job := await self._next()) is not None:
             self._running.add(job)
             began = time.perf_counter()
@@ -187,7 +188,6 @@ class Pool:
                 resumed = time.perf_counter()
 
     async def _next(self) -> Job | None:
-        self._waking = False
         while not self._waiting:
             if self._closing:
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -48,7 +48,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # rows match and sort them all; these make it take the one index that has the order.
 _BEGIN_SORTED = (
     f"{_BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
-    "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
 )
 
 # For each type the priorities that occur are found one by one from the index, and within each
@@ -199,14 +199,14 @@ class PostgresStore(Store):
             await _discard(connection)
 
     async def hint(self, types: Iterable[str]) -> None:
-        async with self._transaction(_BEGIN) as fetch:
+        async with self._session() as fetch:
             await fetch(_notify, {"channel": CHANNEL, "hints": list(types)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         await connection.execute(_notify.core, {"channel": CHANNEL, "hints": list(types)})
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
-        async with self._transaction(_BEGIN) as fetch:
+        async with self._session(_BEGIN) as fetch:
             if any(row.key is not None for row in rows):
                 return await _drive(self._insert_each(rows, now), fetch)
             ((instant,),) = await fetch(_clock, {"now": now})
@@ -228,35 +228,44 @@ class PostgresStore(Store):
             "lease": lease,
             "now": now,
         }
-        async with self._transaction(_BEGIN) as fetch:
+        async with self._session() as fetch:
             rows = self._rows(await fetch(_claim, parameters))
         return sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
-        async with self._transaction(_BEGIN) as fetch:
+        async with self._session() as fetch:
             ((seconds,),) = await fetch(_next_due, {"types": list(types), "now": now})
         return None if seconds is None else max(0.0, seconds)
 
     async def _write(self, operation: Operation[T]) -> T:
-        async with self._transaction(_BEGIN) as fetch:
+        # Each statement commits by itself: what an operation writes is one row, or rows that
+        # are fenced one by one. A transaction that spans an `await` would keep its locks for
+        # as long as a handler blocks the loop, and the lease thread would wait for them.
+        async with self._session() as fetch:
             return await _drive(operation, fetch)
 
     async def _read(self, operation: Operation[T]) -> T:
         return await self._write(operation)
 
     async def _read_sorted(self, operation: Operation[T]) -> T:
-        async with self._transaction(_BEGIN_SORTED) as fetch:
+        async with self._session(_BEGIN_SORTED) as fetch:
             return await _drive(operation, fetch)
 
     @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[_Fetch]:
+    async def _session(self, begin: str | None = None) -> AsyncIterator[_Fetch]:
         with _translated():
             connection = await _connect(self._engine)
             try:
-                fetch = _Fetch(await _driver_of(connection))
-                await fetch.driver.execute(begin, timeout=COMMAND_TIMEOUT)
-                yield fetch
-                await fetch.driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
+                driver = await _driver_of(connection)
+                if begin is None and not driver._config.statement_cache_size:  # type: ignore[attr-defined]
+                    # Unnamed statements are prepared and executed in two steps, which a pooler
+                    # sends to one server only inside a transaction.
+                    begin = _BEGIN
+                if begin is not None:
+                    await driver.execute(begin, timeout=COMMAND_TIMEOUT)
+                yield _Fetch(driver)
+                if begin is not None:
+                    await driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
             except BaseException:
                 # Whatever state it is in, nobody else gets it: not a connection with an open
                 # transaction, nor one that still waits for an answer.
@@ -272,7 +281,8 @@ class PostgresStore(Store):
 
     def _from_time(self, value: Any) -> datetime:
         assert isinstance(value, datetime)  # noqa: S101
-        return value
+        # The first and the last instant are stored as infinities, and come back naive.
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
         return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]

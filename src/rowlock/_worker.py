@@ -78,6 +78,7 @@ class Worker:
         self._store = store
         self._events = events
         self._settings = settings
+        self._lease = int(settings.lease * 1000)
         self._observed = observed
         self._pools: dict[str, Pool] = {}
         self._retired: set[Pool] = set()
@@ -205,7 +206,13 @@ class Worker:
         # Before the claim: a hint that comes while it runs must not be forgotten after it.
         self._maybe_more.difference_update(rooms)
         leased_at = time.monotonic()
-        rows = await self._store.claim(self.holder, rooms, int(self._settings.lease * 1000))
+        rows = await self._store.claim(self.holder, rooms, self._lease)
+        if rows and time.monotonic() - leased_at > self._settings.lease / 3:
+            # The answer came late (a handler blocked the loop): some leases may be lost already.
+            leased_at = time.monotonic()
+            attempts = [(row.id, row.attempt) for row in rows]
+            kept = await self._store.extend(self.holder, attempts, self._lease)
+            rows = [row for row in rows if row.id in kept]
         for row in rows:
             job = Job(row, leased_at)
             self._held[row.id, row.attempt] = job
@@ -396,23 +403,32 @@ class LeaseThread:
 
     async def extend(self) -> float:
         """Extend once what is held longer than a third of the lease."""
-        for job in self._worker.leased_before(self._lease * 0.9):
-            # It could not be extended for so long that another worker may soon have the task.
-            self._in_main(self._worker.lose, job)
         jobs = self._worker.leased_before(self._lease / 3)
-        if jobs:
-            if not self._opened:
-                await self._store.open()
-                self._opened = True
-            now = time.monotonic()
-            kept = await self._store.extend(
+        if not jobs:
+            return self._lease / 9
+        now = time.monotonic()
+        try:
+            kept = await self._extend(jobs)
+        except Exception:
+            for job in self._worker.leased_before(self._lease * 0.9):
+                # Unreachable for so long that another worker may soon have the task.
+                self._in_main(self._worker.lose, job)
+            raise
+        for job in jobs:
+            if job.row.id in kept:
+                job.leased_at = now
+            else:
+                self._in_main(self._worker.lose, job)
+        return self._lease / 9
+
+    async def _extend(self, jobs: list[Job]) -> set[str]:
+        if not self._opened:
+            await self._store.open()
+            self._opened = True
+        # An answer that comes after the lease has run out is no use.
+        async with asyncio.timeout(self._lease / 3):
+            return await self._store.extend(
                 self._worker.holder,
                 [(job.row.id, job.row.attempt) for job in jobs],
                 int(self._lease * 1000),
             )
-            for job in jobs:
-                if job.row.id in kept:
-                    job.leased_at = now
-                else:
-                    self._in_main(self._worker.lose, job)
-        return self._lease / 9

@@ -166,7 +166,7 @@ def check(database: str | URL) -> list[str]:
 def sql(
     dialect: Literal["postgresql", "sqlite"], revision: str = "head", *, start: str = "base"
 ) -> str:
-    """Return the script that brings a schema from one revision to a later one.
+    """Return the script that brings a schema from one revision to a later one, if it is later.
 
     It is for those who must run SQL by other means. It records the revision as `upgrade` does,
     but does not lock anything against upgrades at the same time.
@@ -178,8 +178,7 @@ def sql(
 
     Raises:
         InvalidArgumentError: not such a dialect, or not such a revision.
-        SchemaError: `start` is beyond `revision`, or a migration of another Alembic application
-            is running in this process.
+        SchemaError: a migration of another Alembic application is running in this process.
     """
     if dialect not in ("postgresql", "sqlite"):
         raise InvalidArgumentError(f"dialect: {dialect!r}; allowed are postgresql and sqlite")

@@ -1,0 +1,1 @@
+"""Timed claims. Only ratios within one run count: `python -m benchmarks drain|latency|walk`."""

@@ -1,0 +1,69 @@
+"""Run a benchmark from the root of the checkout: `python -m benchmarks drain`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import drain, latency, walk
+from benchmarks._databases import describe, servers
+from benchmarks._report import Report
+
+# Each takes a server and returns whether all that it checks held.
+Benchmark = Callable[[str, argparse.Namespace, Report], bool]
+
+_BENCHMARKS: dict[str, Benchmark] = {"drain": drain.run, "latency": latency.run, "walk": walk.run}
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    report = Report()
+    good = True
+    with servers(arguments.database, arguments.only) as found:
+        for server in found:
+            print(f"\n{arguments.benchmark}: {describe(server)}", flush=True)
+            good = _BENCHMARKS[arguments.benchmark](server, arguments, report) and good
+    if arguments.json is not None:
+        text = json.dumps(report.results, indent=2)
+        if str(arguments.json) == "-":
+            print(text)
+        else:
+            arguments.json.write_text(f"{text}\n")
+    return 0 if good else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--database",
+        metavar="URL",
+        help="a PostgreSQL server on which databases may be created; by default that of the "
+        "tests, but with fsync",
+    )
+    common.add_argument("--only", choices=("postgresql", "sqlite"))
+    common.add_argument("--json", metavar="FILE", type=Path, help="write results; - prints them")
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+
+    command = commands.add_parser("drain", parents=[common], help="throughput against the driver")
+    command.add_argument("--tasks", type=int, default=20_000)
+    command.add_argument("--rounds", type=int, default=3, help="after one to warm up")
+    command.add_argument("--profile", action="store_true", help="instead, cProfile one drain")
+
+    command = commands.add_parser("latency", parents=[common], help="from create to the handler")
+    command.add_argument("--times", type=int, default=200)
+
+    command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
+    command.add_argument("--tasks", type=int, default=20_000)
+    command.add_argument("--limit", type=int, default=100)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The command `rowlock worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import os
+import signal
+import sys
+import threading
+from enum import StrEnum
+from operator import attrgetter
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from rowlock.errors import InvalidArgumentError, RowlockError
+from rowlock.queue import TaskQueue
+
+DRAINED = 0
+HURRIED = 130
+
+# What rowlock itself does in `stop` and `close` after a hurry is bounded; a handler that swallows
+# its cancellation, blocks the loop or sits in a thread of an executor is not.
+_LAST_RESORT = 10.0
+_EXIT_TIME = 5.0
+
+logger = logging.getLogger("rowlock")
+
+
+class LogLevel(StrEnum):
+    """What is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def worker(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A TaskQueue with handlers, or a function (def or async def, without "
+            "arguments) that returns one.",
+        ),
+    ],
+    log_level: Annotated[
+        LogLevel, typer.Option(case_sensitive=False, help="What is logged, to stderr.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Run the handlers of a queue until a signal.
+
+    The current directory is importable. A queue made without a URL uses ROWLOCK_DATABASE_URL.
+
+    The first SIGINT or SIGTERM drains: no task is claimed any more, and what runs has the queue's
+    stop_timeout to finish; then it is put back. A second signal puts it back at once. Neither
+    costs a task a try. A worker that loses its database waits for it and goes on.
+
+    Exit codes:
+
+    - 0: drained after the first signal.
+
+    - 1: could not start: a bad target, no handlers, no schema or an old one, no database.
+
+    - 2: wrong usage.
+
+    - 130: ended by a second signal.
+    """
+    found = _load(target)
+    logging.basicConfig(
+        level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    signals = _Signals()
+    code = asyncio.run(_serve(found, target, signals))
+    _exit_within(_EXIT_TIME, code)
+    raise typer.Exit(code)
+
+
+def _load(target: str) -> Any:
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise InvalidArgumentError(
+            f"target: {target!r}; expected is package.module:name of a TaskQueue, "
+            "or of a function that returns one"
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except RowlockError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"target: {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        found = attrgetter(name)(module)
+    except AttributeError:
+        raise InvalidArgumentError(
+            f"target: module {module_name!r} has no attribute {name!r}"
+        ) from None
+    # Called before there is an event loop: `register_handler` is a coroutine, so a plain function
+    # has to use `asyncio.run`.
+    return found if isinstance(found, TaskQueue) else _call(found, target)
+
+
+def _call(function: Any, target: str) -> Any:
+    if not callable(function):
+        raise InvalidArgumentError(
+            f"target: {target} is {_kind(function)}, neither a TaskQueue nor a function"
+        )
+    try:
+        return function()
+    except RowlockError:
+        raise
+    except Exception as error:
+        raise _raised(target, error) from error
+
+
+async def _queue_of(found: Any, target: str) -> TaskQueue:
+    if inspect.isawaitable(found):
+        try:
+            found = await found
+        except RowlockError:
+            raise
+        except Exception as error:
+            raise _raised(target, error) from error
+    if not isinstance(found, TaskQueue):
+        raise InvalidArgumentError(f"target: {target} returned {_kind(found)}, not a TaskQueue")
+    if not found._handlers:
+        raise InvalidArgumentError(
+            f"target: no handler is registered with {target}: there is nothing to run"
+        )
+    return found
+
+
+def _raised(target: str, error: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(f"target: {target} raised {type(error).__name__}: {error}")
+
+
+def _kind(value: object) -> str:
+    return f"an object of type {type(value).__name__}"
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM.
+
+    By `signal.signal`, not by the loop: it must also hear the second signal while a handler
+    blocks the loop, and in the time after the loop's end in which Python waits for threads.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._came = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 2:
+            _exit_within(_LAST_RESORT, HURRIED)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._came.set)
+
+    async def wait(self, count: int) -> None:
+        """Wait until so many have come."""
+        self._loop = asyncio.get_running_loop()
+        while self.count < count:
+            self._came.clear()
+            await self._came.wait()
+
+
+def _exit_within(seconds: float, code: int) -> None:
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _serve(found: Any, target: str, signals: _Signals) -> int:
+    first = asyncio.create_task(signals.wait(1))
+    starting = asyncio.create_task(_start(found, target))
+    await asyncio.wait({first, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        if starting.cancelled():
+            return DRAINED
+    queue = starting.result()
+    await first
+    logger.info("draining; a second signal puts back at once what still runs")
+    second = asyncio.create_task(signals.wait(2))
+    stopping = asyncio.create_task(queue.stop())
+    await asyncio.wait({second, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    hurried = not stopping.done()
+    if hurried:
+        await queue.stop()
+    second.cancel()
+    await stopping
+    await queue.close()
+    logger.info("stopped")
+    return HURRIED if hurried else DRAINED
+
+
+async def _start(found: Any, target: str) -> TaskQueue:
+    queue = await _queue_of(found, target)
+    try:
+        await queue.open()
+        await queue.start()
+    except BaseException:
+        await queue.close()
+        raise
+    logger.info(
+        "started in process %d, task types %s", os.getpid(), ", ".join(sorted(queue._handlers))
+    )
+    return queue
