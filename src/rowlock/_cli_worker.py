@@ -192,9 +192,10 @@ async def _serve(found: Any, target: str, signals: _Signals) -> int:
             return DRAINED
     queue = starting.result()
     await first
-    logger.info("draining; a second signal puts back at once what still runs")
     second = asyncio.create_task(signals.wait(2))
     stopping = asyncio.create_task(queue.stop())
+    await asyncio.sleep(0)  # from here on nothing is claimed, as the line says
+    logger.info("draining; a second signal puts back at once what still runs")
     await asyncio.wait({second, stopping}, return_when=asyncio.FIRST_COMPLETED)
     hurried = not stopping.done()
     if hurried:

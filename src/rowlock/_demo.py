@@ -398,13 +398,12 @@ class _Stage:
         done = 0
         with _display(self._console, len(files)) as show:
             while done < len(files):
-                counts = await queue.counts(self._type)
-                before, done = done, sum(counts[status] for status in _ENDED)
+                before, done = done, await self._done(queue)
                 show(done)
                 if done != before:
                     progressed = time.monotonic()
                 if run.kill is None and len(files) <= 2 * done < 2 * len(files):
-                    run.kill = await self._kill_busiest(queue, processes, done)
+                    run.kill = await self._kill_busiest(queue, processes)
                 _all_alive(processes, run.kill)
                 if time.monotonic() - progressed > _STALL_TIMEOUT:
                     raise RowlockError(f"no task has ended for {_STALL_TIMEOUT:g} s")
@@ -413,11 +412,10 @@ class _Stage:
         run.tasks = await self._tasks(queue)
         return run
 
-    async def _kill_busiest(
-        self, queue: TaskQueue, processes: list[_Process], done: int
-    ) -> _Kill | None:
+    async def _kill_busiest(self, queue: TaskQueue, processes: list[_Process]) -> _Kill | None:
         with _paused(processes):
             await asyncio.sleep(_SETTLE)
+            done = await self._done(queue)
             held = defaultdict(set)
             for task in await self._tasks(queue, TaskStatus.PROCESSING):
                 held[_process_of(task)].add(task.id)
@@ -433,6 +431,10 @@ class _Stage:
             f"when {done:,} tasks were done; it held {len(held[pid]):,}"
         )
         return _Kill(victim.number, pid, seconds, done, held[pid])
+
+    async def _done(self, queue: TaskQueue) -> int:
+        counts = await queue.counts(self._type)
+        return sum(counts[status] for status in _ENDED)
 
     async def _tasks(self, queue: TaskQueue, status: TaskStatus | None = None) -> list[Task]:
         tasks: list[Task] = []

@@ -203,6 +203,8 @@ class Worker:
             due = await self._store.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
+        if self.stopping is not None:
+            return poll
         # Before the claim: a hint that comes while it runs must not be forgotten after it.
         self._maybe_more.difference_update(rooms)
         leased_at = time.monotonic()
@@ -222,7 +224,7 @@ class Worker:
         orphans = []
         for job in [self._held[row.id, row.attempt] for row in rows]:
             pool = self._pools.get(job.row.type)
-            if pool is None:
+            if pool is None or self.stopping is not None:
                 orphans.append(job)
             else:
                 pool.submit(job)
