@@ -174,12 +174,14 @@ async def test_create_many_of_nothing(sqlite_url: str, monkeypatch: pytest.Monke
         assert await queue.create_many(iter(())) == []
 
 
+ANYTHING: tuple[Any, ...] = (5, "f", [])
+NO_OPTIONS: list[Any] = [5, "async", {}, {"timeout": 5}]
 HANDLERS: list[tuple[str, dict[str, Any]]] = [
     *(("task_type", {"task_type": value}) for value in NO_TEXT),
     *(("module", {"module": value}) for value in (None, "", 5, "no.such.module", "math\0", ".x")),
     *(("method", {"method": value}) for value in (None, "", 5, "no_such", "pi", "sqrt\0")),
-    *(("state_change_callback", {"state_change_callback": value}) for value in (5, "f", [])),
-    *(("options", {"options": value}) for value in (5, "async", {}, {"timeout": 5})),
+    *(("state_change_callback", {"state_change_callback": value}) for value in ANYTHING),
+    *(("options", {"options": value}) for value in NO_OPTIONS),
     ("options.initialise_method", {"options": HandlerOptions(initialise_method="no_such")}),
     ("options.shutdown_method", {"options": HandlerOptions(shutdown_method="pi")}),
     ("options.executor", {"options": HandlerOptions(executor="async")}),

@@ -232,7 +232,6 @@ async def test_what_runs_finishes_and_the_rest_waits(
         task = await queue.get(running)
         assert task is not None
         assert (task.status, task.result) == (TaskStatus.SUCCESS, "finished")
-        print("LATER", await queue.get(later), (application / "log").read_text())
         assert await is_in(queue, later, TaskStatus.PENDING)
 
 

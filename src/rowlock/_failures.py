@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rowlock._json import dumps
 from rowlock.errors import InvalidPayloadError
-from rowlock.models import Limits, TaskError
+from rowlock.models import Limits, TaskError, clean_text, message_of
 
 
 def describe(error: BaseException, source: str, limits: Limits) -> str:
@@ -17,18 +17,31 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
     """
     # A character takes up to six bytes as JSON, so halving ends well before nothing is left.
     length = limits.error_bytes
-    while True:
-        described = TaskError.from_exception(error, source, limit=length)
-        text = encode(described, limits)
-        if text is not None:
-            return text
-        length //= 2
-        if length < 64:
-            return TaskError(
-                name=type(error).__name__[:64],
-                message="[the error is too large to be stored]",
-                source=source[:64],
-            ).model_dump_json(by_alias=True)
+    try:
+        while length >= 64:
+            described = TaskError.from_exception(error, source, limit=length)
+            text = encode(described, limits)
+            if text is not None:
+                return text
+            length //= 2
+    except Exception as broken:
+        # Properties are whatever the handler put there, and its class may be hostile too: the
+        # outcome must be written all the same.
+        reason = f"could not be described: {type(broken).__name__}"
+    else:
+        reason = "is too large"
+    return TaskError(
+        name=_name(error),
+        message=f"[the error cannot be stored in full: it {reason}] {message_of(error)[:100]}",
+        source=source,
+    ).model_dump_json(by_alias=True)
+
+
+def _name(error: BaseException) -> str:
+    try:
+        return clean_text(type(error).__name__, 64)
+    except Exception:
+        return "Exception"
 
 
 def encode(error: TaskError, limits: Limits) -> str | None:

@@ -149,7 +149,7 @@ class TaskError(_Model):
         for link in reversed(chain):
             result = cls(
                 name=clean_text(type(link).__name__, limit),
-                message=clean_text(_message(link), limit),
+                message=message_of(link, limit),
                 source=source if link is error else None,
                 properties=link.properties if isinstance(link, HandlerError) else None,
                 stack=clean_text(_stack(link), limit) or None,
@@ -166,10 +166,11 @@ def clean_text(text: str, limit: int) -> str:
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException, limit: int = 16_384) -> str:
+    """Return the text of an exception, cut to `limit` characters; also if its `str()` raises."""
     try:
-        return str(error)
-    except Exception as broken:
+        return clean_text(str(error), limit)
+    except BaseException as broken:
         return f"<str() of the exception raised {type(broken).__name__}>"
 
 

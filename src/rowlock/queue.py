@@ -99,6 +99,10 @@ class TaskQueue:
             "max_lost_workers", max_lost_workers, 1, check.MAX_INTEGER
         )
         self._stop_timeout = check.duration("stop_timeout", stop_timeout)
+        if not isinstance(notify, bool):
+            check.refuse("notify", notify, "a bool")
+        if limits is not None and not isinstance(limits, Limits):
+            check.refuse("limits", limits, "Limits")
         self._notify = notify
         self._limits = Limits() if limits is None else limits
         self._handlers: dict[str, Handler] = {}
@@ -339,7 +343,13 @@ class TaskQueue:
             DatabaseUnavailableError: if the database cannot be reached.
         """
         store = self._store
-        rows = [self._new_row(task) for task in tasks]
+        if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
+            check.refuse("tasks", tasks, "an iterable of NewTask")
+        rows = []
+        for task in tasks:
+            if not isinstance(task, NewTask):
+                check.refuse("tasks", task, "NewTask")
+            rows.append(self._new_row(task))
         if not rows:
             return []
         if connection is not None:
