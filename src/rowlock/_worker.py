@@ -127,7 +127,9 @@ class Worker:
         await asyncio.wait({closing}, timeout=1)
         for pool in pools:
             pool.abort()
-        await closing
+        # A handler that swallows its cancellation must not keep `stop` for ever.
+        await asyncio.wait({closing}, timeout=1)
+        closing.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 while self._outcomes:
