@@ -44,7 +44,14 @@ def decode(cursor: object, binding: tuple[str | None, ...]) -> Position:
     Raises:
         InvalidCursorError: if it is damaged, or was made for another walk.
     """
-    if not isinstance(cursor, str) or len(cursor) != _LENGTH or not cursor.isascii():
+    # b64decode with other characters for + and / goes on to take those two as well.
+    if (
+        not isinstance(cursor, str)
+        or len(cursor) != _LENGTH
+        or not cursor.isascii()
+        or "+" in cursor
+        or "/" in cursor
+    ):
         raise InvalidCursorError("cursor is not one that query() returned")
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
