@@ -147,7 +147,12 @@ def connect_arguments() -> dict[str, Any]:
         "pool_size": 5,
         "max_overflow": 5,
         "pool_timeout": CONNECT_TIMEOUT,
-        "connect_args": {"timeout": CONNECT_TIMEOUT, "command_timeout": COMMAND_TIMEOUT},
+        "connect_args": {
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": COMMAND_TIMEOUT,
+            # The estimated cost of a claim grows with the types; compiling it takes far longer.
+            "server_settings": {"jit": "off"},
+        },
     }
 
 

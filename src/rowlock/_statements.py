@@ -432,8 +432,6 @@ class Statements:
         ranges = []
         for status in statuses or (None,):
             bounds: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = []
-            if typed:
-                bounds.append((task.c.type, bindparam("type", type_=Text)))
             if status is not None:
                 bounds.append((task.c.status, constant(status)))
             start = [
@@ -451,6 +449,10 @@ class Statements:
                 edge = tuple_(*(value for _, value in bounds))
                 part = part.where(prefix >= edge if descending else prefix <= edge)
             keys = [column for column, _ in bounds + start]
+            if typed:
+                # Not part of the comparison: PostgreSQL ends a scan on a row's first column only.
+                part = part.where(task.c.type == bindparam("type", type_=Text))
+                keys.insert(0, task.c.type)
             part = part.order_by(*(key.desc() if descending else key for key in keys))
             ranges.append(part.limit(bindparam("limit", type_=Integer)))
         if len(ranges) == 1:
