@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from rowlock import HandlerOptions, NewTask, Task, TaskQueue, TaskStatus
+from rowlock._events import AttemptLost
 from tests import worker_handlers
 from tests.helpers import eventually
+from tests.stores import open_store
 
 HANDLERS = "tests.worker_handlers"
 
@@ -137,18 +140,31 @@ def sweeper_process(database: str) -> list[str]:
     return [sys.executable, "-c", program, database]
 
 
-async def test_a_stale_worker_writes_nothing(database: str) -> None:
-    """Fails on a finish that is fenced by status, or by nothing."""
-    async with open_queue(database) as queue:
-        await queue.register_handler("t", HANDLERS, "wait_for_gate")
+async def test_a_stale_attempt_writes_nothing(database: str) -> None:
+    """The same process holds both attempts. Fails on a finish fenced by status and holder only."""
+    worker_handlers.gates.update({1: asyncio.Event(), 2: asyncio.Event()})
+    async with open_queue(database, lease=60_000) as queue, open_store(database) as store:
+        await queue.register_handler("t", HANDLERS, "attempt_after_gate")
         await queue.start()
         task_id = await queue.create("t", retain_for=-1)
-        await eventually(lambda: len(worker_handlers.started) == 1)
-        await queue.remove(task_id)
-        again = await queue.create("t", retain_for=-1)
-        worker_handlers.gate.set()
-        assert (await ended(queue, again)).result == "late"
-        assert await queue.get(task_id) is None
+        await eventually(lambda: worker_handlers.started == [(task_id, 1)])
+        found, _ = await store.sweep(10, datetime.now(UTC) + timedelta(hours=1))
+        assert found == 1
+        assert await queue.retry(task_id)
+        await eventually(lambda: worker_handlers.started == [(task_id, 1), (task_id, 2)])
+
+        lost: list[AttemptLost] = []
+        queue._events.subscribe(
+            lambda event: lost.append(event) if isinstance(event, AttemptLost) else None
+        )
+        worker_handlers.gates[1].set()
+        await eventually(lambda: bool(lost))
+        task = await queue.get(task_id)
+        assert task is not None
+        assert (task.status, task.attempt, task.result) == ("processing", 2, None)
+        worker_handlers.gates[2].set()
+        assert (await ended(queue, task_id)).result == 2
+    assert lost == [AttemptLost(task_id, 1)]
 
 
 async def test_stop_puts_back_what_still_runs(database: str) -> None:
@@ -221,6 +237,7 @@ async def test_work_is_found_without_hints(database: str) -> None:
 
 
 async def test_a_hint_wakes_a_worker_that_would_not_poll(database: str) -> None:
+    """Fails on a worker that does not look for what others created."""
     async with (
         open_queue(database, poll_interval=3_600_000) as queue,
         TaskQueue(database) as client,

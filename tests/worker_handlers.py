@@ -10,6 +10,7 @@ from rowlock import HandlerError, current_task
 
 started: list[tuple[str, int]] = []
 gate = asyncio.Event()
+gates: dict[int, asyncio.Event] = {}
 
 
 async def echo(payload: Any) -> Any:
@@ -37,6 +38,13 @@ async def wait_for_gate(payload: Any) -> str:
     started.append((current_task().id, current_task().attempt))
     await gate.wait()
     return "late"
+
+
+async def attempt_after_gate() -> int:
+    attempt = current_task().attempt
+    started.append((current_task().id, attempt))
+    await gates[attempt].wait()
+    return attempt
 
 
 async def block_loop(seconds: float) -> str:
