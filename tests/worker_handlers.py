@@ -59,3 +59,57 @@ async def not_json(payload: Any) -> Any:
 
 async def sleep_long() -> None:
     await asyncio.sleep(3600)
+
+
+async def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+
+
+class Hostile(dict[str, Any]):
+    def values(self) -> Any:
+        raise RuntimeError("no values")
+
+
+async def hostile_result() -> Any:
+    return Hostile(a=1)
+
+
+class HostileError(Exception):
+    @property
+    def retry(self) -> bool:
+        raise RuntimeError("no retry")
+
+
+async def hostile_error() -> None:
+    raise HostileError
+
+
+class ForeignError(Exception):
+    retry = False
+
+
+async def foreign_error() -> None:
+    raise ForeignError
+
+
+async def sleep_seconds(seconds: float) -> str:
+    started.append((current_task().id, current_task().attempt))
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+starting = 0
+
+
+async def slow_second_start() -> None:
+    global starting
+    starting += 1
+    if starting > 1:
+        await asyncio.sleep(3600)
+
+
+async def exit_at_start() -> None:
+    raise SystemExit(4)

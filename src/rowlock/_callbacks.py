@@ -55,7 +55,10 @@ class Callbacks:
             answer = callback(task)
             if inspect.isawaitable(answer):
                 await answer
-        except Exception as error:
+        except BaseException as error:
+            chain = asyncio.current_task()
+            if chain is not None and chain.cancelling():
+                raise
             self._events.emit(CallbackFailed(task.id, error))
 
     async def drain(self, timeout: float) -> None:

@@ -49,7 +49,7 @@ class CallbackFailed:
     """A state change callback raised."""
 
     task_id: str
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,14 @@ class HookFailed:
     """An `initialise_method` or `shutdown_method` raised."""
 
     task_type: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RowUnreadable:
+    """A row holds what rowlock never writes."""
+
+    task_id: str
     error: Exception
 
 
@@ -74,6 +82,7 @@ Event = (
     | OutcomeRefused
     | CallbackFailed
     | HookFailed
+    | RowUnreadable
     | TaskChanged
 )
 
@@ -112,5 +121,7 @@ def log(event: Event) -> None:
             logger.error("task %s: state change callback failed", task_id, exc_info=error)
         case HookFailed(task_type, error):
             logger.error("a worker of type %r failed in its hook", task_type, exc_info=error)
+        case RowUnreadable(task_id, error):
+            logger.error("task %s: its row cannot be read: %s", task_id, error)
         case TaskChanged():
             pass

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from rowlock._statements import TaskRow
 MAX_PREFETCH = 400
 _HORIZON = 0.05
 _SLICE = 0.005
+_STALLED = 1.0
 
 
 class Job:
@@ -56,7 +58,7 @@ class Owner(Protocol):
     def refill(self, task_type: str) -> None:
         """There is room for more jobs."""
 
-    def broken(self, task_type: str, error: Exception) -> None:
+    def broken(self, task_type: str, error: BaseException) -> None:
         """The `initialise_method` or `shutdown_method` raised."""
 
 
@@ -72,10 +74,12 @@ class Pool:
         self._running: set[Job] = set()
         self._waking = False
         self._closing = False
+        self._aborting = False
+        self._moved_at = time.monotonic()
         self._broken_until = 0.0
         self._breaks = 0
-        # How long a job takes. Unknown at first: take no more than can begin at once.
-        self._seconds = _HORIZON * handler.workers
+        # How long a job takes; unknown at first.
+        self._seconds: float | None = None
 
     @property
     def running(self) -> set[Job]:
@@ -92,10 +96,14 @@ class Pool:
         return max(0, self.handler.workers + prefetch - len(self._running) - len(self._waiting))
 
     def _prefetch(self) -> int:
+        if self._seconds is None:
+            return 0
         return min(MAX_PREFETCH, int(_HORIZON * self.handler.workers / self._seconds))
 
     def submit(self, job: Job) -> None:
         """Run a job as soon as a slot is free."""
+        if not self._waiting:
+            self._moved_at = time.monotonic()
         self._waiting.append(job)
         self._wake_one()
 
@@ -104,6 +112,14 @@ class Pool:
         jobs = list(self._waiting)
         self._waiting.clear()
         return jobs
+
+    def take_stalled(self) -> list[Job]:
+        """Take back the jobs that wait although none has begun for long: others may be free."""
+        stalled = time.monotonic() - self._moved_at
+        if not self._waiting or stalled < _STALLED:
+            return []
+        self._seconds = max(stalled, self._seconds or 0.0)
+        return self.take_waiting()
 
     def discard(self, job: Job) -> None:
         """Drop a job that has lost its task."""
@@ -123,6 +139,7 @@ class Pool:
 
     def abort(self) -> None:
         """End the slots that still run. A thread is left alone: nobody waits for it any more."""
+        self._aborting = True
         for slot in self._slots:
             slot.cancel()
 
@@ -150,10 +167,17 @@ class Pool:
 
     async def _slot(self) -> None:
         place = _Thread(self.handler.task_type) if self.handler.executor == "thread" else _InLoop()
+        if self.handler.initialise is not None:
+            # It may take its time: nobody else is to wait for it.
+            self._waking = False
+            if len(self._waiting) > 1:
+                self._wake_one()
         try:
             await place.hook(self.handler.initialise)
-        except Exception as error:
+        except BaseException as error:
             self._waking = False
+            if self._aborting:
+                raise
             self._breaks += 1
             self._broken_until = time.monotonic() + min(60.0, 0.5 * 2.0**self._breaks)
             self._owner.broken(self.handler.task_type, error)
@@ -163,7 +187,9 @@ class Pool:
         try:
             await self._work(place)
             await place.hook(self.handler.shutdown)
-        except Exception as error:
+        except BaseException as error:
+            if self._aborting:
+                raise
             self._owner.broken(self.handler.task_type, error)
         finally:
             place.stop()
@@ -173,6 +199,7 @@ class Pool:
         self._waking = False
         while (job := await self._next()) is not None:
             self._running.add(job)
+            self._moved_at = time.monotonic()
             began = time.perf_counter()
             try:
                 await self._run(job, place)
@@ -182,7 +209,10 @@ class Pool:
             finally:
                 self._running.discard(job)
             ended = time.perf_counter()
-            self._seconds += 0.1 * (max(ended - began, 1e-6) - self._seconds)
+            took = max(ended - began, 1e-6)
+            self._seconds = (
+                took if self._seconds is None else self._seconds + 0.1 * (took - self._seconds)
+            )
             if ended - resumed > _SLICE:
                 await asyncio.sleep(0)
                 resumed = time.perf_counter()
@@ -199,6 +229,9 @@ class Pool:
                     await future
             except TimeoutError:
                 if not self._waiting:
+                    if not future.cancelled():
+                        # Woken and timed out at once, and another slot has taken the job.
+                        self._waking = False
                     return None
             self._waking = False
         job = self._waiting.popleft()
@@ -218,17 +251,26 @@ class Pool:
             running = RunningTask(row.id, row.type, row.attempt, payload)
             result = await place.run(job, running, self.handler, arguments)
         except asyncio.CancelledError as cancelled:
-            slot = asyncio.current_task()
-            if slot is not None and slot.cancelling():
-                if not job.lost:
-                    raise
-                slot.uncancel()
+            if self._aborting:
+                raise
             error = cancelled
         except BaseException as raised:
             # A handler that exits or raises KeyboardInterrupt fails its attempt, not the worker.
             error = raised
+        await self._clear_cancellation()
         if not job.lost:
             self._owner.finished(job, result, error)
+
+    async def _clear_cancellation(self) -> None:
+        # Of the job, which may have swallowed it or cancelled its own task: the next job in
+        # this slot must not meet it.
+        slot = asyncio.current_task()
+        if slot is None or not slot.cancelling():
+            return
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        while slot.cancelling():
+            slot.uncancel()
 
 
 def _late(handler: Handler) -> TimeoutError:

@@ -78,6 +78,7 @@ _CHOSEN = f"""ctid = ANY(ARRAY(
         CROSS JOIN LATERAL (
             SELECT k.ctid FROM rowlock_task k
             WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+              AND k.attempt < 2147483647
               AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
             ORDER BY k.run_at, k.id LIMIT 1000
             FOR UPDATE SKIP LOCKED
@@ -178,9 +179,15 @@ class PostgresStore(Store):
             if self._listener is None:
                 self._listener = self.sibling()
             with _translated():
-                self._listening = await _connect(self._listener._engine)
-                driver = await _driver_of(self._listening)
-                await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
+                connection = await _connect(self._listener._engine)
+                try:
+                    driver = await _driver_of(connection)
+                    async with asyncio.timeout(HEALTH_TIMEOUT):
+                        await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
+                except BaseException:
+                    await _discard(connection)
+                    raise
+            self._listening = connection
             # What was created while nobody listened gave no hint.
             wake(None)
         return HEALTH_CHECK
@@ -386,6 +393,7 @@ _UNAVAILABLE = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -85,7 +86,8 @@ _top_priority = _dialect.compile(
 _due = _dialect.compile(
     text(
         "SELECT id FROM rowlock_task WHERE status = 'pending' AND type = :type"
-        " AND priority = :priority AND run_at <= :now ORDER BY run_at, id LIMIT :room"
+        " AND priority = :priority AND run_at <= :now"
+        " AND attempt < 2147483647 ORDER BY run_at, id LIMIT :room"
     )
 )
 _first_due = _dialect.compile(
@@ -205,7 +207,12 @@ class SqliteStore(Store):
         return rows[0][0] if rows else None
 
     async def _write(self, operation: Operation[T]) -> T:
-        result: T = await self._in_thread(self._writer, _run_write, operation)
+        abandoned = threading.Event()
+        try:
+            result: T = await self._in_thread(self._writer, _run_write, operation, abandoned)
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
         return result
 
     async def _read(self, operation: Operation[T]) -> T:
@@ -266,10 +273,16 @@ def _use_wal(driver: sqlite3.Connection) -> None:
     driver.execute("PRAGMA synchronous = FULL")
 
 
-def _run_write(driver: sqlite3.Connection, operation: Operation[T]) -> T:
+def _run_write(
+    driver: sqlite3.Connection, operation: Operation[T], abandoned: threading.Event
+) -> T:
     driver.execute("BEGIN IMMEDIATE")
     try:
         result = _run_read(driver, operation)
+        if abandoned.is_set():
+            # It may have waited long for the lock. What nobody waits for any more is not done:
+            # a claim would leave its tasks with a worker that has stopped.
+            raise asyncio.CancelledError
         driver.execute("COMMIT")
     except BaseException:
         if driver.in_transaction:

@@ -376,11 +376,11 @@ class Store(ABC):
         }
 
     def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
-        ids: list[str] = []
-        for row in rows:
-            task_id = yield from self._insert(row, now)
-            ids.append(task_id)
-        return ids
+        ids: dict[str, str] = {}
+        # In the order of keys, or two callers with the same keys wait for each other.
+        for row in sorted(rows, key=lambda row: row.key or ""):
+            ids[row.id] = yield from self._insert(row, now)
+        return [ids[row.id] for row in rows]
 
     def _insert(self, row: NewRow, now: datetime | None) -> Operation[str]:
         parameters = self._insert_parameters(row, now)
@@ -473,11 +473,6 @@ class Store(ABC):
             else:
                 found = yield self.sql.succeed, {**common, **batch}
                 done.update((self._id(row[0]), None) for row in found)
-        failed = [o for o in ordered if not o.drops and o.error is not None]
-        if failed:
-            batch = self._batch([_failure(o) for o in failed])
-            found = yield self.sql.fail, {**common, **batch}
-            done.update((row.id, self.to_task(row)) for row in self._rows(found))
         dropped = {o.row.id: o for o in ordered if o.drops}
         if dropped:
             batch = self._batch(
@@ -487,6 +482,13 @@ class Store(ABC):
             for raw_id, instant in found:
                 task_id = self._id(raw_id)
                 done[task_id] = self._dropped(dropped[task_id], instant) if rows else None
+        # Last: each statement may commit by itself, and a task that is pending again may be
+        # claimed before the end of this is told to anybody.
+        failed = [o for o in ordered if not o.drops and o.error is not None]
+        if failed:
+            batch = self._batch([_failure(o) for o in failed])
+            found = yield self.sql.fail, {**common, **batch}
+            done.update((row.id, self.to_task(row)) for row in self._rows(found))
         return done
 
     def _dropped(self, outcome: Outcome, instant: Any, lost: int = 0) -> Task:
@@ -534,17 +536,6 @@ class Store(ABC):
         lost = sorted(self._rows(raw))
         outcomes = [self._lost(row) for row in lost]
         changed: list[Task] = []
-        kept = [o for o in outcomes if not o.drops]
-        if kept:
-            found = yield (
-                self.sql.fail_expired,
-                {
-                    "now": instant,
-                    "retry_interval": self._retry_interval,
-                    **self._batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
-                },
-            )
-            changed.extend(self.to_task(row) for row in self._rows(found))
         dropped = {o.row.id: o for o in outcomes if o.drops}
         if dropped:
             batch = self._batch(
@@ -556,6 +547,17 @@ class Store(ABC):
             found = yield self.sql.drop_expired, {"now": instant, **batch}
             for raw_id, moment in found:
                 changed.append(self._dropped(dropped[self._id(raw_id)], moment, lost=1))
+        kept = [o for o in outcomes if not o.drops]
+        if kept:
+            found = yield (
+                self.sql.fail_expired,
+                {
+                    "now": instant,
+                    "retry_interval": self._retry_interval,
+                    **self._batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
+                },
+            )
+            changed.extend(self.to_task(row) for row in self._rows(found))
         return len(lost), changed
 
     def _lost(self, row: TaskRow) -> Outcome:

@@ -18,6 +18,7 @@ from rowlock._events import (
     Events,
     HookFailed,
     OutcomeRefused,
+    RowUnreadable,
     TaskChanged,
 )
 from rowlock._executors import Job, Pool
@@ -26,9 +27,15 @@ from rowlock._handlers import Handler
 from rowlock._ids import new_id
 from rowlock._json import dumps
 from rowlock._loop import Loop
+from rowlock._statements import TaskRow
 from rowlock._store import Outcome, Store
 from rowlock._sweeper import Sweeper
-from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
+from rowlock.errors import (
+    DatabaseUnavailableError,
+    HandlerError,
+    InvalidPayloadError,
+    RowlockError,
+)
 from rowlock.models import Limits
 
 T = TypeVar("T")
@@ -37,6 +44,7 @@ FINISH_BATCH = 500
 MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
 _LAST_WRITES = 5.0
+_LOOK_AGAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,12 @@ class Worker:
 
     async def stop(self) -> None:
         """Drain: claim nothing, finish what runs, put back what has not begun."""
+        try:
+            await self._drain()
+        finally:
+            await asyncio.to_thread(self._leases.stop)
+
+    async def _drain(self) -> None:
         await self._end(self._claims, self._watches, self._sweeper.loop)
         await self._store.unwatch()
         pools = [*self._pools.values(), *self._retired]
@@ -138,7 +152,6 @@ class Worker:
         await self._end(self._finishes)
         if self._side_tasks:
             await asyncio.wait(self._side_tasks, timeout=_LAST_WRITES)
-        await asyncio.to_thread(self._leases.stop)
 
     def hurry(self) -> None:
         """End the grace period of a `stop` that is under way."""
@@ -198,10 +211,12 @@ class Worker:
         poll = self._settings.poll_interval
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
+        await self._put_back([job for pool in self._pools.values() for job in pool.take_stalled()])
         rooms = {name: room for name, pool in self._pools.items() if (room := pool.room())}
         if not rooms:
-            return poll
-        if not self._maybe_more.intersection(rooms):
+            return min(poll, _LOOK_AGAIN)
+        hinted = bool(self._maybe_more.intersection(rooms))
+        if not hinted:
             due = await self._store.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
@@ -221,8 +236,7 @@ class Worker:
             job = Job(row, leased_at)
             self._held[row.id, row.attempt] = job
             self._maybe_more.add(row.type)
-            if self._observed(row.type):
-                self._events.emit(TaskChanged(self._store.to_task(row)))
+            self._emit_claimed(row)
         orphans = []
         for job in [self._held[row.id, row.attempt] for row in rows]:
             pool = self._pools.get(job.row.type)
@@ -232,13 +246,27 @@ class Worker:
                 pool.submit(job)
         if orphans:
             await self._put_back(orphans)
-        return 0.0 if rows else poll
+        if rows or hinted:
+            return 0.0
+        # Due and not to be had: somebody holds the row's lock.
+        return min(poll, 0.05)
+
+    def _emit_claimed(self, row: TaskRow) -> None:
+        if not self._observed(row.type):
+            return
+        try:
+            task = self._store.to_task(row)
+        except Exception as error:
+            # Its handler runs all the same, and so do those of the rows beside it.
+            self._events.emit(RowUnreadable(row.id, error))
+        else:
+            self._events.emit(TaskChanged(task))
 
     async def watch(self) -> float:
         """Look once for work that other processes created."""
         return await self._store.watch(self.hint)
 
-    def broken(self, task_type: str, error: Exception) -> None:
+    def broken(self, task_type: str, error: BaseException) -> None:
         """A worker of the type could not start: let other processes have its tasks."""
         self._events.emit(HookFailed(task_type, error))
         pool = self._pools.get(task_type)
@@ -252,7 +280,7 @@ class Worker:
         if not attempts:
             return
         # If the database is gone, the leases run out and another worker's sweeper does it.
-        with suppress(DatabaseUnavailableError, TimeoutError):
+        with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES):
                 for task in await self._store.release(self.holder, attempts):
                     self._events.emit(TaskChanged(task))
@@ -272,7 +300,7 @@ class Worker:
                     max_bytes=limits.result_bytes,
                     max_depth=limits.depth,
                 )
-            except InvalidPayloadError as refused:
+            except Exception as refused:
                 error = refused
         if error is None:
             outcome = Outcome(job.row, result=text)
@@ -280,7 +308,7 @@ class Worker:
             outcome = Outcome(
                 job.row,
                 error=describe(error, pool_source, limits),
-                retry=getattr(error, "retry", True) is not False,
+                retry=not isinstance(error, HandlerError) or error.retry is not False,
             )
         self._outcomes.append(outcome)
         self._finishes.wake()
@@ -291,7 +319,13 @@ class Worker:
 
     async def finish(self) -> float:
         """Write the outcomes gathered so far; those that come meanwhile go together next."""
-        batch = self._outcomes[:FINISH_BATCH]
+        batch: list[Outcome] = []
+        seen: set[str] = set()
+        for outcome in self._outcomes[:FINISH_BATCH]:
+            if outcome.row.id in seen:
+                break  # two attempts of one task: the fence decides each by itself
+            seen.add(outcome.row.id)
+            batch.append(outcome)
         if not batch:
             return _FOREVER
         await self._write(batch)
@@ -372,20 +406,28 @@ class LeaseThread:
         self._main = asyncio.get_running_loop()
         self._ready = threading.Event()
         self._opened = False
+        self._periodic: Loop | None = None
         self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
 
     def start(self) -> None:
         """Begin to extend."""
         self._thread.start()
         self._ready.wait()
+        if self._periodic is None:
+            raise RowlockError("the thread that extends leases could not start")
 
     def stop(self) -> None:
         """End, and wait for the end."""
-        self._loop.call_soon_threadsafe(self._periodic.stop)
+        if self._periodic is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._periodic.stop)
         self._thread.join(timeout=_LAST_WRITES)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._ready.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -412,7 +454,7 @@ class LeaseThread:
             return self._lease / 9
         now = time.monotonic()
         try:
-            kept = await self._extend(jobs)
+            kept = await self._extend(jobs, now - min(job.leased_at for job in jobs))
         except Exception:
             for job in self._worker.leased_before(self._lease * 0.9):
                 # Unreachable for so long that another worker may soon have the task.
@@ -425,12 +467,12 @@ class LeaseThread:
                 self._in_main(self._worker.lose, job)
         return self._lease / 9
 
-    async def _extend(self, jobs: list[Job]) -> set[str]:
-        if not self._opened:
-            await self._store.open()
-            self._opened = True
+    async def _extend(self, jobs: list[Job], age: float) -> set[str]:
         # An answer that comes after the lease has run out is no use.
-        async with asyncio.timeout(self._lease / 3):
+        async with asyncio.timeout(max(0.05, min(self._lease / 3, self._lease * 0.9 - age))):
+            if not self._opened:
+                await self._store.open()
+                self._opened = True
             return await self._store.extend(
                 self._worker.holder,
                 [(job.row.id, job.row.attempt) for job in jobs],

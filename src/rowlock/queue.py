@@ -166,7 +166,8 @@ class TaskQueue:
                 async with asyncio.timeout(1):
                     await self._send_hints()
         store, self._opened = self._opened, None
-        await store.close()
+        if store is not None:
+            await store.close()
 
     @property
     def _store(self) -> Store:
@@ -497,7 +498,11 @@ class TaskQueue:
         hinted, self._hinted = self._hinted, set()
         if not hinted:
             return _NO_HINT
-        await self._store.hint(hinted)
+        try:
+            await self._store.hint(hinted)
+        except Exception:
+            self._hinted |= hinted
+            raise
         await asyncio.sleep(_HINT_GAP)
         return _NO_HINT
 
