@@ -31,9 +31,9 @@ from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import id_instant
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
-from rowlock._store import NewRow, Operation, Store, T
+from rowlock._store import NewRow, Operation, Store, T, no_schema
 from rowlock._tables import TimeType, task
-from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
+from rowlock.errors import DatabaseUnavailableError, RowlockError
 
 CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 30.0
@@ -324,7 +324,7 @@ async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
             try:
                 rows = await fetch(statement, parameters)
             except asyncpg.UndefinedTableError:
-                statement, parameters = operation.throw(_no_schema())
+                statement, parameters = operation.throw(no_schema())
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
@@ -359,10 +359,6 @@ def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _no_schema() -> SchemaError:
-    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -370,7 +366,7 @@ def _translated() -> Iterator[None]:
     except RowlockError:
         raise
     except asyncpg.UndefinedTableError:
-        raise _no_schema() from None
+        raise no_schema() from None
     except _UNAVAILABLE as error:
         raise DatabaseUnavailableError(f"PostgreSQL: {_line(error)}") from error
     except DBAPIError as error:

@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
-from rowlock._store import NewRow, Operation, Store, T
+from rowlock._store import NewRow, Operation, Store, T, no_schema
 from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
 
@@ -303,7 +303,7 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
             except sqlite3.OperationalError as error:
                 if "no such table" not in str(error):
                     raise
-                statement, parameters = operation.throw(_no_schema())
+                statement, parameters = operation.throw(no_schema())
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
@@ -314,10 +314,6 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
 def _one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:
     rows = yield statement, parameters
     return rows
-
-
-def _no_schema() -> SchemaError:
-    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
 
 
 @contextmanager

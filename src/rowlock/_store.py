@@ -352,7 +352,7 @@ class Store(ABC):
             rows = []
         found = rows[0][0] if rows else None
         if found is None:
-            raise SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
+            raise no_schema()
         if found < REVISION:
             raise SchemaError(
                 f"the rowlock schema is at revision {found}, {REVISION} is needed: "
@@ -582,6 +582,11 @@ class Store(ABC):
 
     def _only(self, rows: Sequence[Any]) -> Task | None:
         return self.to_task(self._rows(rows)[0]) if rows else None
+
+
+def no_schema() -> SchemaError:
+    """Return the error of a database without rowlock's tables."""
+    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
 
 
 def _failure(outcome: Outcome) -> dict[str, Any]:
