@@ -263,6 +263,34 @@ async def test_unregistered_types_are_left_alone(database: str) -> None:
             assert (task.status, task.attempt) == ("pending", 0)
 
 
+async def test_no_claim_of_an_unregistered_type_is_under_way(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails on an `unregister_handler` that does not wait for the claim that is under way."""
+    sent, gate = asyncio.Event(), asyncio.Event()
+    async with open_queue(database) as queue:
+        await queue.register_handler("t", HANDLERS, "echo")
+        await queue.start()
+        claim = queue._store.claim
+
+        async def slow_claim(*arguments: Any) -> Any:
+            sent.set()
+            await gate.wait()
+            return await claim(*arguments)
+
+        monkeypatch.setattr(queue._store, "claim", slow_claim)
+        await queue.create("t", 1)
+        await sent.wait()
+        unregistering = asyncio.create_task(queue.unregister_handler("t"))
+        left = await queue.create("t", 2)
+        assert not unregistering.done()
+        gate.set()
+        await unregistering
+        task = await queue.get(left)
+        assert task is not None
+        assert task.status == "pending"
+
+
 async def test_survives_the_loss_of_every_connection(postgres_url: str) -> None:
     """Fails on a worker that ends, or stays deaf, when its connections are cut."""
     import asyncpg

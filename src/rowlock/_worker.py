@@ -95,6 +95,7 @@ class Worker:
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
         self._hurry = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
@@ -171,18 +172,23 @@ class Worker:
 
     def set_handler(self, handler: Handler) -> None:
         """Run a type from now on; what runs with an earlier handler of the type finishes."""
-        self.remove_handler(handler.task_type)
+        self._retire(handler.task_type)
         self._pools[handler.task_type] = Pool(handler, self)
         self.hint(handler.task_type)
 
-    def remove_handler(self, task_type: str) -> None:
-        """Claim a type no more."""
+    async def remove_handler(self, task_type: str) -> None:
+        """Claim a type no more; return when no claim of it is under way."""
+        self._retire(task_type)
+        async with self._claiming:
+            pass
+
+    def _retire(self, task_type: str) -> None:
         pool = self._pools.pop(task_type, None)
         if pool is not None:
             self._retired.add(pool)
-            self._beside(self._retire(pool))
+            self._beside(self._wind_up(pool))
 
-    async def _retire(self, pool: Pool) -> None:
+    async def _wind_up(self, pool: Pool) -> None:
         await self._put_back(pool.take_waiting())
         await pool.close()
         self._retired.discard(pool)
@@ -208,6 +214,10 @@ class Worker:
 
     async def claim(self) -> float:
         """Claim once; return the seconds until there may be more to claim."""
+        async with self._claiming:
+            return await self._claim()
+
+    async def _claim(self) -> float:
         poll = self._settings.poll_interval
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)

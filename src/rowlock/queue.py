@@ -214,11 +214,11 @@ class TaskQueue:
             self._worker.set_handler(handler)
 
     async def unregister_handler(self, task_type: str) -> None:
-        """Claim the type no more in this process. What runs finishes."""
+        """Claim the type no more in this process, from the return on. What runs finishes."""
         check.label("task_type", task_type, self._limits.name_length)
         self._handlers.pop(task_type, None)
         if self._worker is not None:
-            self._worker.remove_handler(task_type)
+            await self._worker.remove_handler(task_type)
 
     async def start(self) -> None:
         """Begin to run tasks of the registered types in this process, and to sweep."""
