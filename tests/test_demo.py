@@ -112,6 +112,9 @@ async def test_demo_leaves_a_given_database_as_it_was(folder: Path, database: st
 async def test_an_interrupted_demo_leaves_nothing(
     folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
+    for n in range(100):  # so much work that it cannot be done before the signal
+        with (folder / f"large {n}").open("wb") as file:
+            file.truncate(100_000_000)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     log = tmp_path / "log"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -330,13 +329,11 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_every_exception_can_be_stored_within_a_second(name: str) -> None:
+def test_every_exception_can_be_stored(name: str) -> None:
     """Fails where an outcome cannot be written: its task would be left processing."""
     error = raised(HOSTILE[name]())
     limits = Limits()
-    start = time.perf_counter()
     text = describe(error, "module.handler", limits)
-    assert time.perf_counter() - start < 1
     assert len(text.encode("utf-8")) <= limits.error_bytes
     assert "\0" not in text
     assert "\\u0000" not in text
