@@ -10,14 +10,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import drain, latency, walk
+from benchmarks import drain, latency, processes, walk
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
 # Each takes a server and returns whether all that it checks held.
 Benchmark = Callable[[str, argparse.Namespace, Report], bool]
 
-_BENCHMARKS: dict[str, Benchmark] = {"drain": drain.run, "latency": latency.run, "walk": walk.run}
+_BENCHMARKS: dict[str, Benchmark] = {
+    "drain": drain.run,
+    "latency": latency.run,
+    "processes": processes.run,
+    "walk": walk.run,
+}
 
 
 def main() -> int:
@@ -58,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)
+
+    command = commands.add_parser("processes", parents=[common], help="handlers in processes")
+    command.add_argument("--digests", type=int, default=200)
+    command.add_argument("--tasks", type=int, default=10_000)
+    command.add_argument("--workers", type=int, default=2)
+    command.add_argument("--rounds", type=int, default=3)
 
     command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
     command.add_argument("--tasks", type=int, default=20_000)

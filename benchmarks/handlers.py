@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from typing import Any
 
@@ -30,3 +31,12 @@ async def every_fifth_fails(payload: int) -> None:
     await asyncio.sleep(payload % 30 / 1000)
     if payload % 5 == 0:
         raise RuntimeError("as ordered")
+
+
+def nothing_at_all(payload: Any) -> None:
+    """A task of `processes`."""
+
+
+def digest(megabytes: int) -> str:
+    """The other task of `processes`."""
+    return hashlib.sha256(bytes(megabytes * 1_000_000)).hexdigest()

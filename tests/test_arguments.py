@@ -174,8 +174,20 @@ async def test_create_many_of_nothing(sqlite_url: str, monkeypatch: pytest.Monke
         assert await queue.create_many(iter(())) == []
 
 
+ASYNC = {"module": "tests.worker_handlers", "method": "echo"}
 ANYTHING: tuple[Any, ...] = (5, "f", [])
-NO_OPTIONS: list[Any] = [5, "async", {}, {"timeout": 5}]
+NO_OPTIONS: list[Any] = [5, "async", [("timeout", 5)]]
+NO_OPTION: dict[str, tuple[Any, ...]] = {
+    "max_worker_count": (0, -1, 2.5, "4", True, 10_001),
+    "idle_shutdown_timeout": (-1, timedelta(milliseconds=-1), 2.5, None, 2**63),
+    "timeout": (-1, 0, float("nan"), 2**63),
+    "cancel_timeout": (-1, None),
+    "max_tasks_per_worker": (0, -1, 1.5),
+    "max_memory": (0, -1, "1 GiB"),
+    "executor": ("fork", "", 5),
+    "initialise_method": (5,),
+    "no_such": (1,),
+}
 HANDLERS: list[tuple[str, dict[str, Any]]] = [
     *(("task_type", {"task_type": value}) for value in NO_TEXT),
     *(("module", {"module": value}) for value in (None, "", 5, "no.such.module", "math\0", ".x")),
@@ -185,6 +197,22 @@ HANDLERS: list[tuple[str, dict[str, Any]]] = [
     ("options.initialise_method", {"options": HandlerOptions(initialise_method="no_such")}),
     ("options.shutdown_method", {"options": HandlerOptions(shutdown_method="pi")}),
     ("options.executor", {"options": HandlerOptions(executor="async")}),
+    ("options.executor", {**ASYNC, "options": HandlerOptions(executor="thread")}),
+    *(
+        (f"options.{option}", {"options": {option: value}})
+        for option, values in NO_OPTION.items()
+        for value in values
+    ),
+    *(
+        (f"options.{option}", {"options": HandlerOptions.model_construct(**{option: value})})
+        for option, values in NO_OPTION.items()
+        for value in values
+        if option != "no_such"
+    ),
+    *(
+        (f"options.{option}", {"options": {option: 5, "executor": "thread"}})
+        for option in ("max_tasks_per_worker", "max_memory")
+    ),
 ]
 
 

@@ -196,6 +196,8 @@ def _held(first: int, instant: Any) -> list[TaskRow]:
             key=None,
             result=None,
             error=None,
+            progress=None,
+            cancel_requested=None,
         )
         for i in range(first, first + LIMIT)
     ]
@@ -224,8 +226,11 @@ def writes(instant: Any) -> dict[str, Make]:
         "get": lambda store: store._get(MIDDLE_ID),
         "retry waiting": lambda store: store._retry(f"{3:032x}", START),
         "retry ended": lambda store: store._retry(f"{96_000:032x}", START),
-        "cancel, keep": lambda store: store._cancel(f"{3:032x}", START),
-        "cancel, drop": lambda store: store._cancel(f"{5:032x}", START),
+        "cancel, keep": lambda store: store._cancel(f"{3:032x}", START, False),
+        "cancel, drop": lambda store: store._cancel(f"{5:032x}", START, False),
+        "cancel, running": lambda store: store._cancel(rows[0].id, START, True),
+        "progress": lambda store: store._progress("w", dict.fromkeys(attempts, "{}")),
+        "asked": lambda store: store._asked("w", attempts),
         "remove": lambda store: store._remove(MIDDLE_ID),
     }
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from rowlock._failures import describe
+from rowlock._endings import describe
 from rowlock._json import loads
 from rowlock.errors import HandlerError
 from rowlock.models import (

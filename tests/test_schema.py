@@ -544,7 +544,8 @@ def test_the_commands(database_url: str) -> None:
     code, output, _ = invoke(database_url, "check")
     assert (code, output.splitlines()[0]) == (1, f"the revision is none, the newest is {head}")
     code, output, _ = invoke(database_url, "sql", "0001")
-    assert (code, output) == (0, schema.sql("sqlite" if "sqlite" in database_url else "postgresql"))
+    dialect = "sqlite" if "sqlite" in database_url else "postgresql"
+    assert (code, output) == (0, schema.sql(dialect, "0001"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

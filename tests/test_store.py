@@ -78,6 +78,7 @@ async def test_every_field_comes_back(database: str) -> None:
         "priority": -7,
         "run_at": START + timedelta(microseconds=1),
         "key": "k" * 255,
+        "progress": None,
     }
 
 

@@ -49,6 +49,8 @@ async def _row(store: Store, task_id: str) -> TaskRow:
         key=None,
         result=None,
         error=None,
+        progress=None,
+        cancel_requested=None,
     )
 
 
@@ -81,6 +83,21 @@ async def _release(store: Store, task_id: str) -> object:
 
 async def _cancel(store: Store, task_id: str) -> object:
     return await store.cancel(task_id, LATE)
+
+
+async def _ask_and_release(store: Store, task_id: str) -> object:
+    asked = await store.cancel(task_id, LATE, running=True)
+    return await _release(store, task_id) or asked
+
+
+async def _ask_and_fail(store: Store, task_id: str) -> object:
+    asked = await store.cancel(task_id, LATE, running=True)
+    return await _fail(store, task_id) or asked
+
+
+async def _ask_and_sweep(store: Store, task_id: str) -> object:
+    asked = await store.cancel(task_id, LATE, running=True)
+    return await _sweep(store, task_id) or asked
 
 
 async def _retry(store: Store, task_id: str) -> object:
@@ -153,6 +170,9 @@ ACTS: list[Act] = [
     _extend,
     _release,
     _cancel,
+    _ask_and_release,
+    _ask_and_fail,
+    _ask_and_sweep,
     _retry,
     _sweep,
     _forget,

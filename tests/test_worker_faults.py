@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, NewTask, Task, TaskQueue, TaskStatus
-from rowlock._executors import Job, Pool
+from rowlock import HandlerOptions, Limits, NewTask, Task, TaskQueue, TaskStatus
+from rowlock._endings import Ending
 from rowlock._handlers import Handler
+from rowlock._pools import Job, Pool
 from rowlock._store import Outcome
 from tests import worker_handlers
 from tests.helpers import eventually
@@ -197,25 +199,31 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     ran: list[Job] = []
 
     class Owner:
-        def finished(self, job: Job, result: Any, error: BaseException | None) -> None:
+        def finished(self, job: Job, ending: Ending) -> None:
             ran.append(job)
+
+        def progressed(self, job: Job) -> None:
+            pass
 
         def refill(self, task_type: str) -> None:
             pass
 
-        def broken(self, task_type: str, error: BaseException) -> None:
+        def give_back(self, jobs: Iterable[Job]) -> None:
+            raise AssertionError(jobs)
+
+        def hook_failed(self, task_type: str, error: BaseException) -> None:
             raise AssertionError(error)
 
     handler = Handler.resolve(
         "t", HANDLERS, "nothing", HandlerOptions(max_worker_count=1, idle_shutdown_timeout=200)
     )
     row = new_task_row()
-    pool = Pool(handler, Owner())
-    pool.submit(Job(row, time.monotonic()))
+    pool = Pool(handler, Limits(), Owner())
+    pool.submit(Job(row, time.monotonic(), pool))
     await eventually(lambda: len(ran) == 1 and len(pool._idle) == 1)
 
     def wake_and_take_away() -> None:
-        pool.submit(Job(row, time.monotonic()))
+        pool.submit(Job(row, time.monotonic(), pool))
         pool.take_waiting()
 
     # Both are due when the loop goes on: first this, then the slot's idle timer, and only then
@@ -223,7 +231,7 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     asyncio.get_running_loop().call_later(0.001, wake_and_take_away)
     time.sleep(0.3)
     await eventually(lambda: not pool._slots)
-    pool.submit(Job(row, time.monotonic()))
+    pool.submit(Job(row, time.monotonic(), pool))
     await eventually(lambda: len(ran) == 2, timeout=2)
     await pool.close()
 

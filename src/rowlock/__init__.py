@@ -1,5 +1,7 @@
 """A SQL-backed durable task queue: rows, row locks, fenced workers."""
 
+from typing import TYPE_CHECKING, Any
+
 from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
     DatabaseUnavailableError,
@@ -11,6 +13,7 @@ from rowlock.errors import (
     QueueClosedError,
     RowlockError,
     SchemaError,
+    WorkerProcessError,
 )
 from rowlock.models import (
     HandlerOptions,
@@ -21,9 +24,12 @@ from rowlock.models import (
     Task,
     TaskError,
     TaskPage,
+    TaskProgress,
     TaskStatus,
 )
-from rowlock.queue import TaskQueue
+
+if TYPE_CHECKING:
+    from rowlock.queue import TaskQueue
 
 __all__ = [
     "DatabaseUnavailableError",
@@ -44,7 +50,20 @@ __all__ = [
     "Task",
     "TaskError",
     "TaskPage",
+    "TaskProgress",
     "TaskQueue",
     "TaskStatus",
+    "WorkerProcessError",
     "current_task",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A worker process imports what its handler needs of rowlock, and that is never SQLAlchemy,
+    # which is most of the time and the memory of the import.
+    if name == "TaskQueue":
+        from rowlock.queue import TaskQueue
+
+        globals()[name] = TaskQueue
+        return TaskQueue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

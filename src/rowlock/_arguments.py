@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from rowlock._ids import is_id
 from rowlock.errors import InvalidArgumentError
 from rowlock.models import MAX_DURATION_MS, Duration, to_utc
 
 E = TypeVar("E", bound=StrEnum)
+M = TypeVar("M", bound=BaseModel)
 
 MAX_INTEGER = 2**31 - 1
 
@@ -74,6 +77,23 @@ def member(name: str, value: E | str, kind: type[E]) -> E:
         return kind(value)
     except ValueError:
         refuse(name, value, " or ".join(repr(item.value) for item in kind))
+
+
+def model(name: str, value: object, kind: type[M]) -> M:
+    """Return a valid model, given as one, as a mapping of its fields, or as None."""
+    if isinstance(value, kind):
+        # Again: one that was copied or made by `model_construct` was never validated.
+        value = dict(value)
+    elif value is not None and not isinstance(value, Mapping):
+        refuse(name, value, kind.__name__)
+    try:
+        return kind.model_validate(value or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (name, *first["loc"])))
+        raise InvalidArgumentError(
+            f"{place}: {first['msg']}; given was {_repr(first['input'])}"
+        ) from None
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:

@@ -1,15 +1,31 @@
-"""What a handler can ask about the task it runs."""
+"""What a handler can ask, and say, about the task it runs."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from rowlock import _arguments as check
+from rowlock._json import dumps, loads
 from rowlock.errors import RowlockError
+from rowlock.models import Limits
 
 
-@dataclass(frozen=True, slots=True)
+class Link(Protocol):
+    """What a running task knows of its worker, in whichever thread or process it runs."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the handler to go on."""
+
+    def report(self, progress: str) -> None:
+        """Take the JSON text of a progress, and have it stored soon.
+
+        Raises:
+            LeaseLostError: if the attempt no longer holds its task.
+        """
+
+
 class RunningTask:
     """The task that the calling handler runs.
 
@@ -20,13 +36,78 @@ class RunningTask:
         payload: the payload as it was created.
     """
 
-    id: str
-    type: str
-    attempt: int
-    payload: Any
+    __slots__ = ("_limits", "_link", "_progress", "attempt", "id", "payload", "type")
+
+    def __init__(
+        self,
+        id: str,
+        type: str,
+        attempt: int,
+        payload: Any,
+        progress: str | None,
+        link: Link,
+        limits: Limits,
+    ) -> None:
+        self.id = id
+        self.type = type
+        self.attempt = attempt
+        self.payload = payload
+        self._progress = progress
+        self._link = link
+        self._limits = limits
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should end: its task is being cancelled, or is no longer its own.
+
+        A handler in the event loop gets a CancelledError instead. One in a thread or a process
+        has to look, now and then, and is stopped or given up after `cancel_timeout` if it does
+        not.
+        """
+        return self._link.cancelled
+
+    @property
+    def checkpoint(self) -> Any:
+        """The last checkpoint that this or an earlier attempt gave to `progress`, or None."""
+        return None if self._progress is None else loads(self._progress).get("checkpoint")
+
+    def progress(self, value: Any, message: str | None = None, checkpoint: Any = None) -> None:
+        """Tell how far the handler is, for all to read as the task's `progress`.
+
+        It is stored soon, with what else is said meanwhile left out, and at the latest before
+        the outcome of the attempt. It returns at once and may be called from any thread that
+        the handler's context was copied to.
+
+        Args:
+            value: any JSON value, as 0.5 or {"done": 3, "of": 6}.
+            message: the same for people.
+            checkpoint: any JSON value that the next attempt can go on from; it is kept until
+                another one is given.
+
+        Raises:
+            InvalidPayloadError: not JSON, or over `Limits.progress_bytes`.
+            InvalidArgumentError: `message` is no text.
+            LeaseLostError: the attempt no longer holds its task, so the handler may as well end.
+        """
+        if message is not None and not isinstance(message, str):
+            check.refuse("message", message, "text")
+        if checkpoint is None:
+            checkpoint = self.checkpoint
+        said = {"value": value, "message": message, "checkpoint": checkpoint}
+        text = dumps(
+            {name: part for name, part in said.items() if part is not None},
+            name="progress",
+            max_bytes=self._limits.progress_bytes,
+            max_depth=self._limits.depth + 1,
+        )
+        self._link.report(text)
+        self._progress = text
 
 
 running_task: ContextVar[RunningTask] = ContextVar("rowlock_running_task")
+
+importing: ContextVar[bool] = ContextVar("rowlock_importing", default=False)
+"""Whether a worker process imports the module of its handler."""
 
 
 def current_task() -> RunningTask:

@@ -1,4 +1,4 @@
-"""The workers of one task type: slots in the event loop or in threads. Knows no store."""
+"""Where the handlers of a type run: in the event loop or in threads. Knows no store."""
 
 from __future__ import annotations
 
@@ -6,263 +6,113 @@ import asyncio
 import contextvars
 import inspect
 import threading
-import time
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
-from rowlock._context import RunningTask, running_task
+from rowlock._context import Link, RunningTask, running_task
+from rowlock._endings import Ending, raised, returned
 from rowlock._handlers import Handler
 from rowlock._json import loads
 from rowlock._statements import TaskRow
-
-MAX_PREFETCH = 400
-_HORIZON = 0.05
-_SLICE = 0.005
-_STALLED = 1.0
+from rowlock.models import Limits
 
 
-class Job:
-    """An attempt that this process holds.
+class Executor(ABC):
+    """One worker: runs handlers of one type, one after the other."""
 
-    Attributes:
-        row: the row as it was claimed.
-        leased_at: `time.monotonic()` of the last claim or extension of its lease.
-        lost: nobody wants its outcome any more.
-        slot: the task in which the loop runs its handler, None at any other time.
-    """
-
-    __slots__ = ("leased_at", "lost", "row", "slot")
-
-    def __init__(self, row: TaskRow, leased_at: float) -> None:
-        self.row = row
-        self.leased_at = leased_at
-        self.lost = False
-        self.slot: asyncio.Task[None] | None = None
-
-    def abandon(self) -> None:
-        """Drop the outcome, and cancel the handler if it runs in the loop."""
-        self.lost = True
-        if self.slot is not None:
-            self.slot.cancel()
-
-
-class Owner(Protocol):
-    """What a pool tells the worker that it belongs to."""
-
-    def finished(self, job: Job, result: Any, error: BaseException | None) -> None:
-        """Take the result of a job, or the exception that ended it."""
-
-    def refill(self, task_type: str) -> None:
-        """There is room for more jobs."""
-
-    def broken(self, task_type: str, error: BaseException) -> None:
-        """The `initialise_method` or `shutdown_method` raised."""
-
-
-class Pool:
-    """Runs the jobs of one type in slots that start on demand and end when idle."""
-
-    def __init__(self, handler: Handler, owner: Owner) -> None:
-        self.handler = handler
-        self._owner = owner
-        self._waiting: deque[Job] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._slots: set[asyncio.Task[None]] = set()
-        self._running: set[Job] = set()
-        self._waking = False
-        self._closing = False
-        self._aborting = False
-        self._moved_at = time.monotonic()
-        self._broken_until = 0.0
-        self._breaks = 0
-        # How long a job takes; unknown at first.
-        self._seconds: float | None = None
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        self._handler = handler
+        self._limits = limits
 
     @property
-    def running(self) -> set[Job]:
-        """The jobs that have begun and not ended."""
-        return set(self._running)
+    def worn(self) -> bool:
+        """Whether it is to be replaced by a new one before the next handler."""
+        return False
 
-    def room(self) -> int:
-        """How many more jobs can begin soon; 0 until half of the last ones have begun."""
-        if self._closing or time.monotonic() < self._broken_until:
-            return 0
-        prefetch = self._prefetch()
-        if len(self._waiting) > prefetch // 2:
-            return 0
-        return max(0, self.handler.workers + prefetch - len(self._running) - len(self._waiting))
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin, with the `initialise_method`, whose error is raised."""
 
-    def _prefetch(self) -> int:
-        if self._seconds is None:
-            return 0
-        return min(MAX_PREFETCH, int(_HORIZON * self.handler.workers / self._seconds))
+    @abstractmethod
+    async def run(self, row: TaskRow, link: Link) -> Ending:
+        """Run the handler for a row as it was claimed."""
 
-    def submit(self, job: Job) -> None:
-        """Run a job as soon as a slot is free."""
-        if not self._waiting:
-            self._moved_at = time.monotonic()
-        self._waiting.append(job)
-        self._wake_one()
+    async def settle(self) -> None:  # noqa: B027 - most have nothing to wait for
+        """Wait until the next handler can run."""
 
-    def take_waiting(self) -> list[Job]:
-        """Take back the jobs that have not begun."""
-        jobs = list(self._waiting)
-        self._waiting.clear()
-        return jobs
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Ask the handler that runs to end."""
 
-    def take_stalled(self) -> list[Job]:
-        """Take back the jobs that wait although none has begun for long: others may be free."""
-        stalled = time.monotonic() - self._moved_at
-        if not self._waiting or stalled < _STALLED:
-            return []
-        self._seconds = max(stalled, self._seconds or 0.0)
-        return self.take_waiting()
+    @abstractmethod
+    def kill(self) -> None:
+        """End the handler that runs as far as that is possible; nobody wants its outcome."""
 
-    def discard(self, job: Job) -> None:
-        """Drop a job that has lost its task."""
-        try:
-            self._waiting.remove(job)
-        except ValueError:
-            job.abandon()
+    @abstractmethod
+    async def stop(self) -> None:
+        """End, with the `shutdown_method`, whose error is raised."""
 
+    @abstractmethod
     async def close(self) -> None:
-        """End each slot when its job ends, and wait for that."""
-        self._closing = True
-        for future in self._idle:
-            if not future.done():
-                future.set_result(None)
-        if self._slots:
-            await asyncio.wait(self._slots)
+        """Let go of everything, whatever the state is."""
 
-    def abort(self) -> None:
-        """End the slots that still run. A thread is left alone: nobody waits for it any more."""
-        self._aborting = True
-        for slot in self._slots:
-            slot.cancel()
+    def _running(self, row: TaskRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
+        payload = loads(row.payload)
+        running = RunningTask(
+            row.id, row.type, row.attempt, payload, row.progress, link, self._limits
+        )
+        return running, (payload,) if self._handler.takes_payload else ()
 
-    def _wake_one(self) -> None:
-        # One at a time: a woken slot wakes the next if work is left. Handlers that do not wait
-        # are then all run by one slot, with no switch between them.
-        if self._waking:
-            return
-        while self._idle:
-            future = self._idle.pop()
-            if not future.done():
-                self._waking = True
-                future.set_result(None)
-                return
-        if len(self._slots) < self.handler.workers:
-            self._waking = True
-            slot = asyncio.create_task(self._slot(), name=f"rowlock {self.handler.task_type}")
-            self._slots.add(slot)
-            slot.add_done_callback(self._ended)
+    def _late(self) -> Ending:
+        timeout = self._handler.options.timeout
+        error = TimeoutError(f"the handler ran longer than its timeout of {timeout} ms")
+        return raised(error, self._handler.source, self._limits)
 
-    def _ended(self, slot: asyncio.Task[None]) -> None:
-        self._slots.discard(slot)
-        if self._waiting and not self._closing:
-            self._wake_one()
 
-    async def _slot(self) -> None:
-        place = _Thread(self.handler.task_type) if self.handler.executor == "thread" else _InLoop()
-        if self.handler.initialise is not None:
-            # It may take its time: nobody else is to wait for it.
-            self._waking = False
-            if len(self._waiting) > 1:
-                self._wake_one()
+class InLoop(Executor):
+    """Calls handlers in the event loop."""
+
+    _slot: asyncio.Task[Any] | None = None
+
+    async def start(self) -> None:
+        await self._hook(self._handler.initialise)
+
+    async def _hook(self, function: Callable[[], Any] | None) -> None:
+        if function is not None:
+            answer = function()
+            if inspect.isawaitable(answer):
+                await answer
+
+    async def run(self, row: TaskRow, link: Link) -> Ending:
+        handler = self._handler
+        timeout = handler.options.timeout
+        self._slot = asyncio.current_task()
         try:
-            await place.hook(self.handler.initialise)
+            running, arguments = self._running(row, link)
+            running_task.set(running)
+            if timeout is None:
+                result = await handler.function(*arguments)
+            else:
+                async with asyncio.timeout(timeout / 1000) as limit:
+                    result = await handler.function(*arguments)
         except BaseException as error:
-            self._waking = False
-            if self._aborting:
-                raise
-            self._breaks += 1
-            self._broken_until = time.monotonic() + min(60.0, 0.5 * 2.0**self._breaks)
-            self._owner.broken(self.handler.task_type, error)
-            place.stop()
-            return
-        self._breaks = 0
-        try:
-            await self._work(place)
-            await place.hook(self.handler.shutdown)
-        except BaseException as error:
-            if self._aborting:
-                raise
-            self._owner.broken(self.handler.task_type, error)
-        finally:
-            place.stop()
-
-    async def _work(self, place: _InLoop | _Thread) -> None:
-        resumed = time.perf_counter()
-        self._waking = False
-        while (job := await self._next()) is not None:
-            self._running.add(job)
-            self._moved_at = time.monotonic()
-            began = time.perf_counter()
-            try:
-                await self._run(job, place)
-                if place.late is not None:
-                    await asyncio.wait({place.late})
-                    place.late = None
-            finally:
-                self._running.discard(job)
-            ended = time.perf_counter()
-            took = max(ended - began, 1e-6)
-            self._seconds = (
-                took if self._seconds is None else self._seconds + 0.1 * (took - self._seconds)
-            )
-            if ended - resumed > _SLICE:
-                await asyncio.sleep(0)
-                resumed = time.perf_counter()
-
-    async def _next(self) -> Job | None:
-        while not self._waiting:
-            if self._closing:
-                return None
-            future = asyncio.get_running_loop().create_future()
-            self._idle.append(future)
-            self._owner.refill(self.handler.task_type)
-            try:
-                async with asyncio.timeout(self.handler.options.idle_shutdown_timeout / 1000):
-                    await future
-            except TimeoutError:
-                if not self._waiting:
-                    if not future.cancelled():
-                        # Woken and timed out at once, and another slot has taken the job.
-                        self._waking = False
-                    return None
-            self._waking = False
-        job = self._waiting.popleft()
-        if self._waiting:
-            self._wake_one()
-        if len(self._waiting) <= self._prefetch() // 2:
-            self._owner.refill(self.handler.task_type)
-        return job
-
-    async def _run(self, job: Job, place: _InLoop | _Thread) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            row = job.row
-            payload = loads(row.payload)
-            arguments = (payload,) if self.handler.takes_payload else ()
-            running = RunningTask(row.id, row.type, row.attempt, payload)
-            result = await place.run(job, running, self.handler, arguments)
-        except asyncio.CancelledError as cancelled:
-            if self._aborting:
-                raise
-            error = cancelled
-        except BaseException as raised:
             # A handler that exits or raises KeyboardInterrupt fails its attempt, not the worker.
-            error = raised
+            if isinstance(error, TimeoutError) and timeout is not None and limit.expired():
+                ending = self._late()
+            else:
+                ending = raised(error, handler.source, self._limits)
+        else:
+            ending = returned(result, handler.source, self._limits)
+        finally:
+            self._slot = None
         await self._clear_cancellation()
-        if not job.lost:
-            self._owner.finished(job, result, error)
+        return ending
 
     async def _clear_cancellation(self) -> None:
-        # Of the job, which may have swallowed it or cancelled its own task: the next job in
+        # Of the handler, which may have swallowed it or cancelled its own task: the next one in
         # this slot must not meet it.
         slot = asyncio.current_task()
         if slot is None or not slot.cancelling():
@@ -272,58 +122,40 @@ class Pool:
         while slot.cancelling():
             slot.uncancel()
 
+    def interrupt(self) -> None:
+        if self._slot is not None:
+            self._slot.cancel()
 
-def _late(handler: Handler) -> TimeoutError:
-    return TimeoutError(f"the handler ran longer than its timeout of {handler.options.timeout} ms")
+    def kill(self) -> None:
+        self.interrupt()
 
+    async def stop(self) -> None:
+        await self._hook(self._handler.shutdown)
 
-class _InLoop:
-    """Calls handlers in the event loop."""
-
-    late: asyncio.Future[Any] | None = None
-
-    async def hook(self, function: Callable[[], Any] | None) -> None:
-        if function is not None:
-            answer = function()
-            if inspect.isawaitable(answer):
-                await answer
-
-    async def run(
-        self, job: Job, running: RunningTask, handler: Handler, arguments: tuple[Any, ...]
-    ) -> Any:
-        running_task.set(running)
-        job.slot = asyncio.current_task()
-        try:
-            if handler.options.timeout is None:
-                return await handler.function(*arguments)
-            async with asyncio.timeout(handler.options.timeout / 1000) as limit:
-                return await handler.function(*arguments)
-        except TimeoutError:
-            if handler.options.timeout is not None and limit.expired():
-                raise _late(handler) from None
-            raise
-        finally:
-            job.slot = None
-
-    def stop(self) -> None:
+    async def close(self) -> None:
         pass
 
 
-class _Thread:
+class InThread(Executor):
     """Calls handlers in a thread of its own.
 
     A daemon, unlike the threads of an executor: one that never returns must not keep the
     process from ending.
     """
 
-    def __init__(self, task_type: str) -> None:
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        super().__init__(handler, limits)
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = (
             SimpleQueue()
         )
-        self.late: asyncio.Future[Any] | None = None
-        threading.Thread(target=self._serve, name=f"rowlock {task_type}", daemon=True).start()
+        self._overdue: asyncio.Future[Any] | None = None
 
-    async def hook(self, function: Callable[[], Any] | None) -> None:
+    async def start(self) -> None:
+        name = f"rowlock {self._handler.task_type}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        await self._hook(self._handler.initialise)
+
+    async def _hook(self, function: Callable[[], Any] | None) -> None:
         if function is None:
             return
         if inspect.iscoroutinefunction(function):
@@ -331,21 +163,41 @@ class _Thread:
         else:
             await self._submit(function)
 
-    async def run(
-        self, job: Job, running: RunningTask, handler: Handler, arguments: tuple[Any, ...]
-    ) -> Any:
-        context = contextvars.copy_context()
-        context.run(running_task.set, running)
-        future = self._submit(lambda: context.run(handler.function, *arguments))
-        if handler.options.timeout is not None:
-            done, _ = await asyncio.wait({future}, timeout=handler.options.timeout / 1000)
-            if not done:
-                # It cannot be stopped: the slot stays taken until it returns.
-                self.late = future
-                raise _late(handler)
-        return await future
+    async def run(self, row: TaskRow, link: Link) -> Ending:
+        handler = self._handler
+        try:
+            running, arguments = self._running(row, link)
+            context = contextvars.copy_context()
+            context.run(running_task.set, running)
+            future = self._submit(lambda: context.run(handler.function, *arguments))
+            if handler.options.timeout is not None:
+                done, _ = await asyncio.wait({future}, timeout=handler.options.timeout / 1000)
+                if not done:
+                    self._overdue = future
+                    return self._late()
+            result = await future
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            return raised(error, handler.source, self._limits)
+        return returned(result, handler.source, self._limits)
 
-    def stop(self) -> None:
+    async def settle(self) -> None:
+        # It cannot be stopped: the slot stays taken until it returns.
+        if self._overdue is not None:
+            await asyncio.wait({self._overdue})
+            self._overdue = None
+
+    def interrupt(self) -> None:
+        pass  # it can only look at `current_task().cancelled`
+
+    def kill(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await self._hook(self._handler.shutdown)
+
+    async def close(self) -> None:
         self._calls.put(None)
 
     def _submit(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -360,8 +212,8 @@ class _Thread:
             error: BaseException | None = None
             try:
                 result = call()
-            except StopIteration as raised:
-                # A future cannot hold one.
+            except (StopIteration, asyncio.CancelledError) as raised:
+                # A future cannot hold the one, and the other would cancel who waits.
                 error = RuntimeError(f"the handler raised {raised!r}")
             except BaseException as raised:
                 error = raised

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,8 +13,6 @@ from typing import Any, Self
 from rowlock import _arguments as check
 from rowlock.errors import InvalidArgumentError
 from rowlock.models import HandlerOptions
-
-_WORKERS = {"async": 100, "thread": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class Handler:
         task_type: the type that it handles.
         source: `module.method`.
         function: the handler.
+        is_async: whether it is an `async def`.
         takes_payload: whether it is called with the payload.
-        executor: "async" or "thread".
+        executor: "async", "thread" or "process".
         workers: how many may run at once.
         options: as given.
         initialise: called first in each worker.
@@ -34,12 +35,18 @@ class Handler:
     task_type: str
     source: str
     function: Callable[..., Any]
+    is_async: bool
     takes_payload: bool
     executor: str
     workers: int
     options: HandlerOptions
     initialise: Callable[[], Any] | None
     shutdown: Callable[[], Any] | None
+
+    @property
+    def starts_at_once(self) -> bool:
+        """Whether a worker is ready as soon as it is started."""
+        return self.executor != "process" and self.initialise is None
 
     @classmethod
     def resolve(cls, task_type: str, module: str, method: str, options: HandlerOptions) -> Self:
@@ -58,10 +65,16 @@ class Handler:
             ) from error
         function = _function(imported, "method", method)
         is_async = inspect.iscoroutinefunction(function)
-        executor = options.executor or ("async" if is_async else "thread")
-        if is_async != (executor == "async"):
+        executor = options.executor or ("async" if is_async else "process")
+        if executor == ("thread" if is_async else "async"):
             kind = "an async def" if is_async else "a def"
             check.refuse("options.executor", executor, f"another executor for {kind} handler")
+        if executor == "process":
+            _importable_elsewhere(module)
+        else:
+            for name in ("max_tasks_per_worker", "max_memory"):
+                if getattr(options, name) is not None:
+                    check.refuse(f"options.{name}", getattr(options, name), "only for processes")
         hooks = {
             name: None if value is None else _function(imported, f"options.{name}", value)
             for name, value in (
@@ -73,12 +86,34 @@ class Handler:
             task_type=task_type,
             source=f"{module}.{method}",
             function=function,
+            is_async=is_async,
             takes_payload=_takes_payload(function),
             executor=executor,
-            workers=options.max_worker_count or _WORKERS[executor],
+            workers=options.max_worker_count or _default_workers(executor),
             options=options,
             initialise=hooks["initialise_method"],
             shutdown=hooks["shutdown_method"],
+        )
+
+
+def _default_workers(executor: str) -> int:
+    if executor == "process":
+        # As few as a container or `taskset` may allow, rather than all that the machine has.
+        if sys.platform == "linux":
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    return {"async": 100, "thread": 8}[executor]
+
+
+def _importable_elsewhere(module: str) -> None:
+    main = sys.modules["__main__"]
+    if (
+        module == "__main__"
+        and getattr(main, "__spec__", None) is None
+        and not os.path.isfile(getattr(main, "__file__", None) or "")
+    ):
+        check.refuse(
+            "module", module, "a module that a worker process can import, or another executor,"
         )
 
 

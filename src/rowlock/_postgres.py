@@ -40,6 +40,7 @@ COMMAND_TIMEOUT = 30.0
 HEALTH_CHECK = 10.0
 HEALTH_TIMEOUT = 4.0
 CHANNEL = "rowlock_task"
+CANCEL_CHANNEL = "rowlock_cancel"
 
 # A claim skips locked rows, which a stricter isolation would refuse as a conflict.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -171,8 +172,10 @@ class PostgresStore(Store):
         await self.unwatch()
         await super().close()
 
-    async def watch(self, wake: Callable[[str | None], None]) -> float:
-        """Keep one connection listening; a hint names the type that work was created for."""
+    async def watch(
+        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+    ) -> float:
+        """Keep one connection listening; a hint names a type, or the holder of a task."""
         if self._listening is not None and not await self._is_alive(self._listening):
             await self._stop_listening()
         if self._listening is None:
@@ -184,12 +187,14 @@ class PostgresStore(Store):
                     driver = await _driver_of(connection)
                     async with asyncio.timeout(HEALTH_TIMEOUT):
                         await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
+                        await driver.add_listener(CANCEL_CHANNEL, lambda *args: asked(args[3]))
                 except BaseException:
                     await _discard(connection)
                     raise
             self._listening = connection
-            # What was created while nobody listened gave no hint.
+            # What was done while nobody listened gave no hint.
             wake(None)
+            asked(None)
         return HEALTH_CHECK
 
     async def unwatch(self) -> None:
@@ -211,8 +216,14 @@ class PostgresStore(Store):
             await _discard(connection)
 
     async def hint(self, types: Iterable[str]) -> None:
+        await self._send(CHANNEL, types)
+
+    async def hint_cancel(self, holder: str) -> None:
+        await self._send(CANCEL_CHANNEL, [holder])
+
+    async def _send(self, channel: str, hints: Iterable[str]) -> None:
         async with self._session() as fetch:
-            await fetch(_notify, {"channel": CHANNEL, "hints": list(types)})
+            await fetch(_notify, {"channel": channel, "hints": list(hints)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         await connection.execute(_notify.core, {"channel": CHANNEL, "hints": list(types)})

@@ -137,12 +137,15 @@ class SqliteStore(Store):
         self._reader = self._writer = None
         await super().close()
 
-    async def watch(self, wake: Callable[[str | None], None]) -> float:
+    async def watch(
+        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+    ) -> float:
         """Look whether another connection has committed anything."""
         ((version,),) = await self._in_thread(self._writer, _run_read, _one(_data_version, {}))
         if version != self._seen_version:
             self._seen_version = version
             wake(None)
+            asked(None)
         return WATCH_INTERVAL
 
     async def unwatch(self) -> None:
@@ -152,6 +155,9 @@ class SqliteStore(Store):
         """Do nothing: others see the change of the file."""
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
+        """Do nothing: others see the change of the file."""
+
+    async def hint_cancel(self, holder: str) -> None:
         """Do nothing: others see the change of the file."""
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:

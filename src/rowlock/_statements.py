@@ -28,6 +28,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    not_,
     null,
     select,
     text,
@@ -63,11 +64,13 @@ class TaskRow(NamedTuple):
     key: str | None
     result: str | None
     error: str | None
+    progress: str | None
+    cancel_requested: Any
 
 
 _COLUMNS: Final = [
     sql_cast(task.c[name], Text).label(name)
-    if name in ("payload", "result", "error")
+    if name in ("payload", "result", "error", "progress")
     else task.c[name]
     for name in TaskRow._fields
 ]
@@ -150,6 +153,9 @@ class Statements:
         self.retry_ended = build(self._retry_ended())
         self.cancel_keep = build(self._cancel_keep())
         self.cancel_drop = build(self._cancel_drop())
+        self.ask_cancel = build(self._ask_cancel())
+        self.asked = build(self._asked())
+        self.progress = build(self._progress())
         self.remove = build(
             delete(task).where(task.c.id == bindparam("id", type_=IdType)).returning(task.c.id)
         )
@@ -238,6 +244,12 @@ class Statements:
             task.c.lease_until.is_not(None),
         )
 
+    def _ended_retain_until(self, ended: ColumnElement[bool]) -> ColumnElement[Any]:
+        # For an end that only the row knows of: it was to be removed at once, and the next
+        # retention pass does that.
+        unkept = and_(ended, task.c.retain_for == literal_column("0"))
+        return case((unkept, self._now), (ended, self._retain_until()), else_=null())
+
     def _succeed(self) -> Update:
         batch = self._dialect.batch({"id": IdType(), "attempt": Integer(), "result": Text()})
         return (
@@ -248,18 +260,26 @@ class Statements:
                 result=sql_cast(batch.c.result, JsonType),
                 error=null(),
                 lease_until=null(),
+                cancel_requested=null(),
                 date_modified=self._now,
                 date_retain_until=self._retain_until(),
             )
         )
 
     def _fail(self, *, expired: bool) -> Executable:
-        columns = {"id": IdType(), "attempt": Integer(), "error": Text(), "retry": Boolean()}
+        columns = {
+            "id": IdType(),
+            "attempt": Integer(),
+            "error": Text(),
+            "retry": Boolean(),
+            "lost": Integer(),
+        }
         if expired:
             columns["holder"] = Text()
         batch = self._dialect.batch(columns)
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
-        again = batch.c.retry
+        cancelled = task.c.cancel_requested.is_not(None)
+        again = and_(batch.c.retry, not_(cancelled))
         interval = func.coalesce(
             task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
         )
@@ -268,7 +288,9 @@ class Statements:
             .where(self._held(batch, holder))
             .values(
                 status=case(
-                    (again, constant(TaskStatus.PENDING)), else_=constant(TaskStatus.FAILED)
+                    (cancelled, constant(TaskStatus.CANCELLED)),
+                    (again, constant(TaskStatus.PENDING)),
+                    else_=constant(TaskStatus.FAILED),
                 ),
                 thread_id=case((again, literal_column("'0'")), else_=task.c.thread_id),
                 retries_remaining=case(
@@ -276,17 +298,22 @@ class Statements:
                     else_=task.c.retries_remaining,
                 ),
                 run_at=case((again, self._dialect.after(self._now, interval)), else_=task.c.run_at),
-                error=sql_cast(batch.c.error, JsonType),
+                # A cancelled attempt has none of its own: what an earlier one left stays.
+                error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
+                lost_workers=task.c.lost_workers + batch.c.lost,
                 lease_until=null(),
+                cancel_requested=null(),
                 date_modified=self._now,
-                date_retain_until=case((again, null()), else_=self._retain_until()),
+                date_retain_until=case(
+                    (cancelled, self._ended_retain_until(cancelled)),
+                    (again, null()),
+                    else_=self._retain_until(),
+                ),
             )
             .returning(*_COLUMNS)
         )
         if expired:
-            statement = statement.where(task.c.lease_until <= self._now).values(
-                lost_workers=task.c.lost_workers + literal_column("1")
-            )
+            statement = statement.where(task.c.lease_until <= self._now)
         return statement
 
     def _drop(self, *, expired: bool) -> Executable:
@@ -318,16 +345,37 @@ class Statements:
 
     def _release(self) -> Executable:
         batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        cancelled = task.c.cancel_requested.is_not(None)
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
             .values(
-                status=constant(TaskStatus.PENDING),
-                thread_id=literal_column("'0'"),
+                status=case(
+                    (cancelled, constant(TaskStatus.CANCELLED)),
+                    else_=constant(TaskStatus.PENDING),
+                ),
+                thread_id=case((cancelled, task.c.thread_id), else_=literal_column("'0'")),
                 lease_until=null(),
+                cancel_requested=null(),
                 date_modified=self._now,
+                date_retain_until=self._ended_retain_until(cancelled),
             )
             .returning(*_COLUMNS)
+        )
+
+    def _progress(self) -> Executable:
+        batch = self._dialect.batch({"id": IdType(), "attempt": Integer(), "progress": Text()})
+        return (
+            update(task)
+            .where(self._held(batch, bindparam("holder", type_=Text)))
+            .values(progress=sql_cast(batch.c.progress, JsonType))
+        )
+
+    def _asked(self) -> Executable:
+        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        return select(task.c.id).where(
+            self._held(batch, bindparam("holder", type_=Text)),
+            task.c.cancel_requested.is_not(None),
         )
 
     def _retry_waiting(self) -> Executable:
@@ -366,7 +414,7 @@ class Statements:
             update(task)
             .where(
                 task.c.id == bindparam("id", type_=IdType),
-                sources(TaskStatus.CANCELLED),
+                task.c.status == constant(TaskStatus.PENDING),
                 task.c.retain_for != literal_column("0"),
             )
             .values(
@@ -382,10 +430,21 @@ class Statements:
             delete(task)
             .where(
                 task.c.id == bindparam("id", type_=IdType),
-                sources(TaskStatus.CANCELLED),
+                task.c.status == constant(TaskStatus.PENDING),
                 task.c.retain_for == literal_column("0"),
             )
             .returning(*_COLUMNS, self._now.label("now"))
+        )
+
+    def _ask_cancel(self) -> Executable:
+        return (
+            update(task)
+            .where(
+                task.c.id == bindparam("id", type_=IdType),
+                task.c.status == constant(TaskStatus.PROCESSING),
+            )
+            .values(cancel_requested=func.coalesce(task.c.cancel_requested, self._now))
+            .returning(*_COLUMNS)
         )
 
     def _expired(self) -> Executable:

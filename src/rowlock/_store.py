@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -30,6 +30,7 @@ from rowlock.models import (
     Task,
     TaskError,
     TaskPage,
+    TaskProgress,
     TaskStatus,
 )
 
@@ -66,17 +67,35 @@ class Outcome:
         result: the result's JSON text, of a success.
         error: the error's JSON text, of a failure; None is a success.
         retry: whether a failure may be tried again, if tries remain.
+        lost: the worker was lost, which is bounded even where tries are not.
+        cancelled: the handler was stopped because the row asks for it.
     """
 
     row: TaskRow
     result: str | None = None
     error: str | None = None
     retry: bool = True
+    lost: bool = False
+    cancelled: bool = False
+
+    @property
+    def status(self) -> TaskStatus:
+        """What the task becomes."""
+        if self.cancelled:
+            return TaskStatus.CANCELLED
+        if self.error is None:
+            return TaskStatus.SUCCESS
+        return TaskStatus.PENDING if self.retries else TaskStatus.FAILED
 
     @property
     def retries(self) -> bool:
         """Whether the task goes back to pending."""
-        return self.error is not None and self.retry and self.row.retries_remaining != 0
+        return (
+            self.error is not None
+            and self.retry
+            and not self.cancelled
+            and self.row.retries_remaining != 0
+        )
 
     @property
     def drops(self) -> bool:
@@ -136,11 +155,14 @@ class Store(ABC):
         )
 
     @abstractmethod
-    async def watch(self, wake: Callable[[str | None], None]) -> float:
-        """Look for work that others created; return the seconds until the next look.
+    async def watch(
+        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+    ) -> float:
+        """Look for what others did; return the seconds until the next look.
 
         Args:
             wake: called with the type that there may be work for, None for any.
+            asked: called with the holder whose tasks may be asked to be cancelled, None for any.
         """
 
     @abstractmethod
@@ -154,6 +176,10 @@ class Store(ABC):
     @abstractmethod
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         """Tell other processes as soon as the caller's transaction is committed."""
+
+    @abstractmethod
+    async def hint_cancel(self, holder: str) -> None:
+        """Tell a holder, in whichever process, to look which of its tasks are to be cancelled."""
 
     @abstractmethod
     async def _write(self, operation: Operation[T]) -> T:
@@ -241,9 +267,18 @@ class Store(ABC):
         """Make a waiting or ended task due now; return it, None if it is neither."""
         return await self._write(self._retry(task_id, now))
 
-    async def cancel(self, task_id: str, now: datetime | None = None) -> Task | None:
-        """Cancel a pending task; return it, None if it is not pending."""
-        return await self._write(self._cancel(task_id, now))
+    async def cancel(
+        self, task_id: str, now: datetime | None = None, *, running: bool = False
+    ) -> Task | None:
+        """Cancel a pending task; return it, None if it is not pending.
+
+        Args:
+            task_id: which.
+            now: the instant.
+            running: ask the holder of a processing task to cancel it; the task is then returned
+                as it is, with status processing.
+        """
+        return await self._write(self._cancel(task_id, now, running))
 
     async def remove(self, task_id: str) -> bool:
         """Delete a task whatever its status."""
@@ -286,6 +321,14 @@ class Store(ABC):
             now: the instant.
         """
         return await self._write(self._finish(holder, outcomes, rows, now))
+
+    async def progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> None:
+        """Store the progress of attempts, as JSON text; those that have moved on are left alone."""
+        await self._write(self._progress(holder, reports))
+
+    async def asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> set[str]:
+        """Return the ids of those attempts whose tasks somebody asked to cancel."""
+        return await self._read(self._asked(holder, attempts))
 
     async def extend(
         self,
@@ -341,6 +384,7 @@ class Store(ABC):
             priority=row.priority,
             run_at=self._from_time(row.run_at),
             key=row.key,
+            progress=None if row.progress is None else TaskProgress(**loads(row.progress)),
         )
 
     # The operations themselves.
@@ -408,17 +452,26 @@ class Store(ABC):
             rows = yield self.sql.retry_ended, parameters
         return self._only(rows)
 
-    def _cancel(self, task_id: str, now: datetime | None) -> Operation[Task | None]:
+    def _cancel(self, task_id: str, now: datetime | None, running: bool) -> Operation[Task | None]:
         parameters = {"id": task_id, "now": self._now(now)}
-        rows = yield self.sql.cancel_keep, parameters
-        if rows:
-            return self._only(rows)
-        rows = yield self.sql.cancel_drop, parameters
-        if not rows:
-            return None
-        *columns, instant = rows[0]
-        (row,) = self._rows([columns])
-        return self.to_task(row._replace(status=TaskStatus.CANCELLED.value, date_modified=instant))
+        # Asked about a running task, a second look: it may be pending again by then.
+        for _ in range(2):
+            rows = yield self.sql.cancel_keep, parameters
+            if rows:
+                return self._only(rows)
+            rows = yield self.sql.cancel_drop, parameters
+            if rows:
+                *columns, instant = rows[0]
+                (row,) = self._rows([columns])
+                return self.to_task(
+                    row._replace(status=TaskStatus.CANCELLED.value, date_modified=instant)
+                )
+            if not running:
+                return None
+            rows = yield self.sql.ask_cancel, parameters
+            if rows:
+                return self._only(rows)
+        return None
 
     def _remove(self, task_id: str) -> Operation[bool]:
         rows = yield self.sql.remove, {"id": task_id}
@@ -461,8 +514,8 @@ class Store(ABC):
         }
         done: dict[str, Task | None] = {}
         # The order of ids is the order of locks, the same in every statement of every worker.
-        ordered = sorted(outcomes, key=lambda outcome: outcome.row.id)
-        kept = [o for o in ordered if not o.drops and o.error is None]
+        ordered = sorted(map(self._bounded, outcomes), key=lambda outcome: outcome.row.id)
+        kept = [o for o in ordered if not o.drops and o.status is TaskStatus.SUCCESS]
         if kept:
             batch = self._batch(
                 [{"id": o.row.id, "attempt": o.row.attempt, "result": o.result} for o in kept]
@@ -484,24 +537,41 @@ class Store(ABC):
                 done[task_id] = self._dropped(dropped[task_id], instant) if rows else None
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
-        failed = [o for o in ordered if not o.drops and o.error is not None]
+        failed = [o for o in ordered if not o.drops and o.status is not TaskStatus.SUCCESS]
         if failed:
             batch = self._batch([_failure(o) for o in failed])
             found = yield self.sql.fail, {**common, **batch}
             done.update((row.id, self.to_task(row)) for row in self._rows(found))
         return done
 
-    def _dropped(self, outcome: Outcome, instant: Any, lost: int = 0) -> Task:
-        status = TaskStatus.SUCCESS if outcome.error is None else TaskStatus.FAILED
+    def _dropped(self, outcome: Outcome, instant: Any) -> Task:
         return self.to_task(
             outcome.row._replace(
-                status=status.value,
+                status=outcome.status.value,
                 result=outcome.result,
                 error=outcome.error,
                 date_modified=instant,
-                lost_workers=outcome.row.lost_workers + lost,
+                lost_workers=outcome.row.lost_workers + outcome.lost,
             )
         )
+
+    def _bounded(self, outcome: Outcome) -> Outcome:
+        if not outcome.lost or outcome.row.lost_workers + 1 < self._max_lost_workers:
+            return outcome
+        return replace(outcome, retry=False)
+
+    def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
+        batch = self._batch(
+            [
+                {"id": task_id, "attempt": attempt, "progress": text}
+                for (task_id, attempt), text in sorted(reports.items())
+            ]
+        )
+        yield self.sql.progress, {"holder": holder, **batch}
+
+    def _asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> Operation[set[str]]:
+        rows = yield self.sql.asked, {"holder": holder, **self._attempts(attempts)}
+        return {self._id(row[0]) for row in rows}
 
     def _extend(
         self,
@@ -546,7 +616,7 @@ class Store(ABC):
             )
             found = yield self.sql.drop_expired, {"now": instant, **batch}
             for raw_id, moment in found:
-                changed.append(self._dropped(dropped[self._id(raw_id)], moment, lost=1))
+                changed.append(self._dropped(dropped[self._id(raw_id)], moment))
         kept = [o for o in outcomes if not o.drops]
         if kept:
             found = yield (
@@ -570,10 +640,13 @@ class Store(ABC):
             ),
             source="rowlock",
         )
-        return Outcome(
-            row,
-            error=error.model_dump_json(by_alias=True),
-            retry=count < self._max_lost_workers,
+        return self._bounded(
+            Outcome(
+                row,
+                error=error.model_dump_json(by_alias=True),
+                lost=True,
+                cancelled=row.cancel_requested is not None,
+            )
         )
 
     def _forget(self, limit: int, now: datetime | None) -> Operation[int]:
@@ -595,4 +668,5 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
         "attempt": outcome.row.attempt,
         "error": outcome.error,
         "retry": outcome.retries,
+        "lost": int(outcome.lost),
     }

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, UUID
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -108,6 +108,8 @@ task = Table(
     Column("payload", JsonType),
     Column("result", JsonType),
     Column("error", JsonType),
+    Column("progress", JsonType),
+    Column("cancel_requested", TimeType),
 )
 
 _pending = task.c.status == "pending"

@@ -5,46 +5,40 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+from rowlock._endings import Ending, describe
 from rowlock._events import (
     AttemptLost,
-    Event,
     Events,
     HookFailed,
     OutcomeRefused,
     RowUnreadable,
     TaskChanged,
 )
-from rowlock._executors import Job, Pool
-from rowlock._failures import describe
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
-from rowlock._json import dumps
+from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
+from rowlock._pools import Job, Pool
 from rowlock._statements import TaskRow
 from rowlock._store import Outcome, Store
 from rowlock._sweeper import Sweeper
-from rowlock.errors import (
-    DatabaseUnavailableError,
-    HandlerError,
-    InvalidPayloadError,
-    RowlockError,
-)
+from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
 from rowlock.models import Limits
-
-T = TypeVar("T")
 
 FINISH_BATCH = 500
 MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
 _LAST_WRITES = 5.0
 _LOOK_AGAIN = 1.0
+# Progress is written so many seconds apart, and requests to cancel are looked for.
+_PROGRESS_GAP = 0.1
+_CANCEL_GAP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +88,15 @@ class Worker:
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
+        self._progressed: dict[tuple[str, int], Job] = {}
+        self._progressing = asyncio.Lock()
+        self._maybe_asked = False
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
+        self._progress = Loop("progress", self.progress, events.emit)
+        self._cancels = Loop("cancel", self.heed, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
         self._sweeper = Sweeper(store, events, settings.sweep_interval)
         self._leases = LeaseThread(self, store.sibling(), events, settings.lease)
@@ -108,7 +107,13 @@ class Worker:
     def start(self) -> None:
         """Begin to claim."""
         self._leases.start()
-        loops = [self._claims, self._finishes, self._sweeper.loop]
+        loops = [
+            self._claims,
+            self._finishes,
+            self._progress,
+            self._cancels,
+            self._sweeper.loop,
+        ]
         if self._settings.notify:
             loops.append(self._watches)
         for loop in loops:
@@ -150,7 +155,7 @@ class Worker:
                 while self._outcomes:
                     self._finishes.wake()
                     await asyncio.sleep(0.005)
-        await self._end(self._finishes)
+        await self._end(self._finishes, self._progress, self._cancels)
         if self._side_tasks:
             await asyncio.wait(self._side_tasks, timeout=_LAST_WRITES)
 
@@ -173,7 +178,7 @@ class Worker:
     def set_handler(self, handler: Handler) -> None:
         """Run a type from now on; what runs with an earlier handler of the type finishes."""
         self._retire(handler.task_type)
-        self._pools[handler.task_type] = Pool(handler, self)
+        self._pools[handler.task_type] = Pool(handler, self._settings.limits, self)
         self.hint(handler.task_type)
 
     async def remove_handler(self, task_type: str) -> None:
@@ -222,7 +227,8 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._put_back([job for pool in self._pools.values() for job in pool.take_stalled()])
-        rooms = {name: room for name, pool in self._pools.items() if (room := pool.room())}
+        pools = dict(self._pools)
+        rooms = {name: room for name, pool in pools.items() if (room := pool.room())}
         if not rooms:
             return min(poll, _LOOK_AGAIN)
         hinted = bool(self._maybe_more.intersection(rooms))
@@ -242,20 +248,18 @@ class Worker:
             attempts = [(row.id, row.attempt) for row in rows]
             kept = await self._store.extend(self.holder, attempts, self._lease)
             rows = [row for row in rows if row.id in kept]
-        for row in rows:
-            job = Job(row, leased_at)
-            self._held[row.id, row.attempt] = job
-            self._maybe_more.add(row.type)
-            self._emit_claimed(row)
+        jobs = [Job(row, leased_at, pools[row.type]) for row in rows]
+        for job in jobs:
+            self._held[job.key] = job
+            self._maybe_more.add(job.row.type)
+            self._emit_claimed(job.row)
         orphans = []
-        for job in [self._held[row.id, row.attempt] for row in rows]:
-            pool = self._pools.get(job.row.type)
-            if pool is None or self.stopping is not None:
+        for job in jobs:
+            if self._pools.get(job.row.type) is not job.pool or self.stopping is not None:
                 orphans.append(job)
             else:
-                pool.submit(job)
-        if orphans:
-            await self._put_back(orphans)
+                job.pool.submit(job)
+        await self._put_back(orphans)
         if rows or hinted:
             return 0.0
         # Due and not to be had: somebody holds the row's lock.
@@ -274,21 +278,24 @@ class Worker:
 
     async def watch(self) -> float:
         """Look once for work that other processes created."""
-        return await self._store.watch(self.hint)
+        return await self._store.watch(self.hint, self.hint_cancel)
 
-    def broken(self, task_type: str, error: BaseException) -> None:
-        """A worker of the type could not start: let other processes have its tasks."""
+    def hook_failed(self, task_type: str, error: BaseException) -> None:
+        """A worker of the type could not start, or failed at its end."""
         self._events.emit(HookFailed(task_type, error))
-        pool = self._pools.get(task_type)
-        if pool is not None and (jobs := pool.take_waiting()):
-            self._beside(self._put_back(jobs))
+
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        """Let other processes have what no worker here can begin."""
+        self._beside(self._put_back(jobs))
 
     async def _put_back(self, jobs: Iterable[Job]) -> None:
-        attempts = [(job.row.id, job.row.attempt) for job in jobs]
+        attempts = [job.key for job in jobs]
         for attempt in attempts:
             self._held.pop(attempt, None)
         if not attempts:
             return
+        with suppress(Exception):
+            await self._write_progress()
         # If the database is gone, the leases run out and another worker's sweeper does it.
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES):
@@ -297,35 +304,19 @@ class Worker:
 
     # Finishing.
 
-    def finished(self, job: Job, result: Any, error: BaseException | None) -> None:
+    def finished(self, job: Job, ending: Ending) -> None:
         """Take the end of a job; it is written with the next batch."""
-        pool_source = self._source(job)
-        limits = self._settings.limits
-        text: str | None = None
-        if error is None and result is not None:
-            try:
-                text = dumps(
-                    result,
-                    name="the handler's result",
-                    max_bytes=limits.result_bytes,
-                    max_depth=limits.depth,
-                )
-            except Exception as refused:
-                error = refused
-        if error is None:
-            outcome = Outcome(job.row, result=text)
-        else:
-            outcome = Outcome(
+        self._outcomes.append(
+            Outcome(
                 job.row,
-                error=describe(error, pool_source, limits),
-                retry=not isinstance(error, HandlerError) or error.retry is not False,
+                result=ending.result,
+                error=ending.error,
+                retry=ending.retry,
+                lost=ending.lost,
+                cancelled=ending.cancelled,
             )
-        self._outcomes.append(outcome)
+        )
         self._finishes.wake()
-
-    def _source(self, job: Job) -> str:
-        pool = self._pools.get(job.row.type)
-        return job.row.type if pool is None else pool.handler.source
 
     async def finish(self) -> float:
         """Write the outcomes gathered so far; those that come meanwhile go together next."""
@@ -338,6 +329,8 @@ class Worker:
             batch.append(outcome)
         if not batch:
             return _FOREVER
+        # First: the next attempt may begin as soon as this one has ended, and reads it.
+        await self._write_progress()
         await self._write(batch)
         del self._outcomes[: len(batch)]
         return 0.0 if self._outcomes else _FOREVER
@@ -374,6 +367,56 @@ class Worker:
             return
         await self._write([Outcome(row, error=text)])
 
+    # Progress, and requests to cancel.
+
+    def progressed(self, job: Job) -> None:
+        """A job has a progress to store."""
+        self._progressed[job.key] = job
+        self._progress.wake()
+
+    async def progress(self) -> float:
+        """Write the newest progress of each job; what is said meanwhile goes together next."""
+        await self._write_progress()
+        await asyncio.sleep(_PROGRESS_GAP)
+        return _FOREVER
+
+    async def _write_progress(self) -> None:
+        # One at a time: whoever ends an attempt also waits for the write that is under way.
+        async with self._progressing:
+            jobs, self._progressed = self._progressed, {}
+            reports = {
+                key: text for key, job in jobs.items() if (text := job.take_progress()) is not None
+            }
+            if not reports:
+                return
+            try:
+                await self._store.progress(self.holder, reports)
+            except DatabaseUnavailableError:
+                for key, text in reports.items():
+                    jobs[key].keep_progress(text)
+                    self._progressed[key] = jobs[key]
+                raise
+
+    def hint_cancel(self, holder: str | None) -> None:
+        """Somebody may have asked to cancel a task of a holder, or of any."""
+        if holder in (None, self.holder) and self._held:
+            self._maybe_asked = True
+            self._cancels.wake()
+
+    async def heed(self) -> float:
+        """Cancel once what somebody asked to cancel. Without a hint, only what runs for long."""
+        hinted, self._maybe_asked = self._maybe_asked, False
+        age = 0.0 if hinted else self._settings.poll_interval
+        limit = time.monotonic() - age
+        keys = [key for key, job in self._held.items() if not job.asked and job.claimed_at <= limit]
+        if keys:
+            asked = await self._store.asked(self.holder, keys)
+            for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
+                job.pool.cancel(job)
+        if hinted:
+            await asyncio.sleep(_CANCEL_GAP)
+        return self._settings.poll_interval
+
     # Leases.
 
     def leased_before(self, age: float) -> list[Job]:
@@ -383,108 +426,15 @@ class Worker:
 
     def lose(self, job: Job) -> None:
         """An attempt no longer holds its task: drop it, unless it has ended meanwhile."""
-        key = (job.row.id, job.row.attempt)
+        key = job.key
         if job.lost or key not in self._held:
             return
         if any(outcome.row is job.row for outcome in self._outcomes):
             return
         del self._held[key]
         self._events.emit(AttemptLost(*key))
-        job.lost = True
-        pool = self._pools.get(job.row.type)
-        if pool is None:
-            job.abandon()
-        else:
-            pool.discard(job)
+        job.pool.discard(job)
 
 
 async def _close(pools: Iterable[Pool]) -> None:
     await asyncio.gather(*(pool.close() for pool in pools))
-
-
-class LeaseThread:
-    """Extends leases from a thread with a connection of its own.
-
-    A handler that blocks the event loop must not lose its lease, nor those of its neighbours.
-    """
-
-    def __init__(self, worker: Worker, store: Store, events: Events, lease: float) -> None:
-        self._worker = worker
-        self._store = store
-        self._events = events
-        self._lease = lease
-        self._main = asyncio.get_running_loop()
-        self._ready = threading.Event()
-        self._opened = False
-        self._periodic: Loop | None = None
-        self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
-
-    def start(self) -> None:
-        """Begin to extend."""
-        self._thread.start()
-        self._ready.wait()
-        if self._periodic is None:
-            raise RowlockError("the thread that extends leases could not start")
-
-    def stop(self) -> None:
-        """End, and wait for the end."""
-        if self._periodic is not None:
-            with suppress(RuntimeError):  # it has ended
-                self._loop.call_soon_threadsafe(self._periodic.stop)
-        self._thread.join(timeout=_LAST_WRITES)
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._periodic = Loop(
-            "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease / 9)
-        )
-        self._ready.set()
-        try:
-            await self._periodic.run()
-        finally:
-            await self._store.close()
-
-    def _emit(self, event: Event) -> None:
-        self._in_main(self._events.emit, event)
-
-    def _in_main(self, function: Callable[[T], None], argument: T) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
-            self._main.call_soon_threadsafe(function, argument)
-
-    async def extend(self) -> float:
-        """Extend once what is held longer than a third of the lease."""
-        jobs = self._worker.leased_before(self._lease / 3)
-        if not jobs:
-            return self._lease / 9
-        now = time.monotonic()
-        try:
-            kept = await self._extend(jobs, now - min(job.leased_at for job in jobs))
-        except Exception:
-            for job in self._worker.leased_before(self._lease * 0.9):
-                # Unreachable for so long that another worker may soon have the task.
-                self._in_main(self._worker.lose, job)
-            raise
-        for job in jobs:
-            if job.row.id in kept:
-                job.leased_at = now
-            else:
-                self._in_main(self._worker.lose, job)
-        return self._lease / 9
-
-    async def _extend(self, jobs: list[Job], age: float) -> set[str]:
-        # An answer that comes after the lease has run out is no use.
-        async with asyncio.timeout(max(0.05, min(self._lease / 3, self._lease * 0.9 - age))):
-            if not self._opened:
-                await self._store.open()
-                self._opened = True
-            return await self._store.extend(
-                self._worker.holder,
-                [(job.row.id, job.row.attempt) for job in jobs],
-                int(self._lease * 1000),
-            )

@@ -9,6 +9,7 @@ RowlockError
 ├── QueueClosedError
 ├── DatabaseUnavailableError
 ├── LeaseLostError
+├── WorkerProcessError
 └── HandlerError
 ```
 """
@@ -48,6 +49,10 @@ class DatabaseUnavailableError(RowlockError):
 
 class LeaseLostError(RowlockError):
     """The attempt no longer holds its task: its lease ran out, or the task was removed."""
+
+
+class WorkerProcessError(RowlockError):
+    """A worker process ended by a signal or an exit of its own, or could not start."""
 
 
 class HandlerError(RowlockError):

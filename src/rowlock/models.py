@@ -43,7 +43,9 @@ class TaskStatus(StrEnum):
 
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: frozenset({TaskStatus.PROCESSING, TaskStatus.CANCELLED}),
-    TaskStatus.PROCESSING: frozenset({TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.PENDING}),
+    TaskStatus.PROCESSING: frozenset(
+        {TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}
+    ),
     TaskStatus.SUCCESS: frozenset(),
     TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
     TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
@@ -178,6 +180,20 @@ def _stack(error: BaseException) -> str:
     return "".join(traceback.format_tb(error.__traceback__, limit=-20))
 
 
+class TaskProgress(_Model):
+    """What a handler last said with `current_task().progress(…)`.
+
+    Attributes:
+        value: how far it is, as any JSON value.
+        message: the same for people.
+        checkpoint: where the next attempt can go on, as any JSON value.
+    """
+
+    value: Any = None
+    message: str | None = None
+    checkpoint: Any = None
+
+
 class Task(_Model):
     """A task as it is stored.
 
@@ -200,6 +216,7 @@ class Task(_Model):
         priority: the higher first.
         run_at: not claimed before this instant.
         key: the idempotency key.
+        progress: what a handler last said about it; kept over retries.
     """
 
     id: str
@@ -220,6 +237,7 @@ class Task(_Model):
     priority: int = 0
     run_at: Instant
     key: str | None = None
+    progress: TaskProgress | None = None
 
 
 class TaskPage(_Model):
@@ -238,22 +256,36 @@ class HandlerOptions(_Model):
     """How the workers of one task type run.
 
     Attributes:
-        max_worker_count: how many tasks of the type run at once in this process; by default
-            100 in the event loop, 8 in threads.
+        max_worker_count: how many workers of the type there may be for this queue, each of
+            which runs one task at a time; by default 100 in the event loop, 8 threads, or as
+            many processes as this one may use CPUs.
         idle_shutdown_timeout: milliseconds without work after which a worker ends.
-        initialise_method: function of the handler's module, called once in each worker first.
-        shutdown_method: function of the handler's module, called once in each worker last.
+        initialise_method: function of the handler's module, `def` or `async def`, called once
+            in each worker first.
+        shutdown_method: function of the handler's module, `def` or `async def`, called once in
+            each worker last; not in one that was killed.
         executor: "async" runs an `async def` handler in the event loop, "thread" a `def`
-            handler in a thread; None picks by the kind of the handler.
-        timeout: milliseconds from the handler's call after which the attempt fails.
+            handler in a thread, "process" either in a process of its own; None is async for
+            `async def` and process for `def`.
+        timeout: milliseconds from the handler's call after which the attempt fails. A handler
+            in the loop is cancelled, a process killed and replaced; a thread cannot be stopped,
+            and keeps its place until it returns.
+        cancel_timeout: milliseconds that a running handler has to end when its task is
+            cancelled, before its process is killed, or its thread or coroutine given up.
+        max_tasks_per_worker: a worker process is replaced after so many tasks.
+        max_memory: a worker process is replaced after the task at whose end it has more bytes
+            of memory resident than this.
     """
 
     max_worker_count: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
     idle_shutdown_timeout: Milliseconds = 60_000
     initialise_method: str | None = None
     shutdown_method: str | None = None
-    executor: Literal["async", "thread"] | None = None
+    executor: Literal["async", "thread", "process"] | None = None
     timeout: Annotated[Milliseconds, Field(ge=1)] | None = None
+    cancel_timeout: Milliseconds = 5000
+    max_tasks_per_worker: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_memory: Annotated[int, Field(strict=True, ge=1)] | None = None
 
 
 class Limits(_Model):
@@ -263,6 +295,7 @@ class Limits(_Model):
         payload_bytes: a payload's JSON, in bytes of UTF-8.
         result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the attempt.
         error_bytes: an error's JSON, in bytes of UTF-8; a larger one is cut and marked.
+        progress_bytes: a progress's JSON with message and checkpoint, in bytes of UTF-8.
         depth: how deeply arrays and objects may be nested.
         name_length: characters of a task type or a key.
     """
@@ -270,6 +303,7 @@ class Limits(_Model):
     payload_bytes: int = Field(default=256 * 1024, ge=2, le=64 * 1024 * 1024)
     result_bytes: int = Field(default=256 * 1024, ge=2, le=64 * 1024 * 1024)
     error_bytes: int = Field(default=16 * 1024, ge=1024, le=64 * 1024 * 1024)
+    progress_bytes: int = Field(default=16 * 1024, ge=2, le=1024 * 1024)
     depth: int = Field(default=64, ge=1, le=128)
     name_length: int = Field(default=255, ge=1, le=255)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
 from rowlock import _arguments as check
 from rowlock import _events
 from rowlock._callbacks import Callback, Callbacks
+from rowlock._context import importing
 from rowlock._events import Events, TaskChanged
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
@@ -27,7 +28,12 @@ from rowlock._json import dumps
 from rowlock._loop import Loop
 from rowlock._store import NewRow, Store
 from rowlock._url import async_url, default_database
-from rowlock.errors import InvalidArgumentError, QueueClosedError
+from rowlock.errors import (
+    DatabaseUnavailableError,
+    InvalidArgumentError,
+    QueueClosedError,
+    RowlockError,
+)
 from rowlock.models import (
     Duration,
     HandlerOptions,
@@ -137,6 +143,11 @@ class TaskQueue:
         """
         if self._opened is not None:
             return
+        if importing.get():
+            raise RowlockError(
+                "the module of a handler opens a queue while a worker process imports it: "
+                'put that under `if __name__ == "__main__":`, or the handler into another module'
+            )
         store = _store_of(
             self._database,
             retry_interval=self._retry_interval,
@@ -183,7 +194,7 @@ class TaskQueue:
         module: str,
         method: str,
         state_change_callback: Callback | None = None,
-        options: HandlerOptions | None = None,
+        options: HandlerOptions | Mapping[str, Any] | None = None,
     ) -> None:
         """Let this process run a task type. Registering a type again replaces its handler.
 
@@ -194,7 +205,7 @@ class TaskQueue:
                 is called with the payload, or with nothing if it takes nothing.
             state_change_callback: called in this process, after each change of a task of the
                 type that this process makes, with the task as it is after the change.
-            options: how its workers run.
+            options: how its workers run; also as a mapping of its fields.
 
         Raises:
             InvalidArgumentError: if a name cannot be imported, or an option does not fit.
@@ -202,10 +213,7 @@ class TaskQueue:
         check.label("task_type", task_type, self._limits.name_length)
         if state_change_callback is not None:
             check.function("state_change_callback", state_change_callback)
-        if options is None:
-            options = HandlerOptions()
-        elif not isinstance(options, HandlerOptions):
-            check.refuse("options", options, "HandlerOptions")
+        options = check.model("options", options, HandlerOptions)
         self._handlers[task_type] = handler = Handler.resolve(task_type, module, method, options)
         self._callbacks_of.pop(task_type, None)
         if state_change_callback is not None:
@@ -376,16 +384,33 @@ class TaskQueue:
         self._hint({task.type})
         return True
 
-    async def cancel(self, task_id: str) -> bool:
+    async def cancel(self, task_id: str, *, running: bool = False) -> bool:
         """Cancel a pending task.
 
+        Args:
+            task_id: which.
+            running: a task that runs, in whichever process, is cancelled too. Its holder is
+                asked and stops the handler, so the task ends a little later: as cancelled,
+                unless its success is stored before its holder hears of it. A handler in the
+                loop gets a CancelledError; one in a process or a thread may look at
+                `current_task().cancelled`, and is killed or given up after `cancel_timeout`.
+
         Returns:
-            False if it is not pending; then nothing has changed.
+            False if it is neither; then nothing has changed.
         """
-        task = await self._store.cancel(check.task_id("task_id", task_id))
+        if not isinstance(running, bool):
+            check.refuse("running", running, "a bool")
+        task = await self._store.cancel(check.task_id("task_id", task_id), running=running)
         if task is None:
             return False
-        self._events.emit(TaskChanged(task))
+        if task.status is not TaskStatus.PROCESSING:
+            self._events.emit(TaskChanged(task))
+            return True
+        if self._worker is not None:
+            self._worker.hint_cancel(task.thread_id)
+        if self._notify:
+            with suppress(DatabaseUnavailableError):  # it is stored, and the holder will look
+                await self._store.hint_cancel(task.thread_id)
         return True
 
     async def remove(self, task_id: str) -> bool:

@@ -1,10 +1,58 @@
-"""The text of an error as it is stored: always JSON that both databases take, within its limit."""
+"""How a handler ended, as text that both databases take, within its limits."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from rowlock._json import dumps
-from rowlock.errors import InvalidPayloadError
+from rowlock.errors import HandlerError, InvalidPayloadError
 from rowlock.models import Limits, TaskError, clean_text, message_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a handler ended.
+
+    Attributes:
+        result: the JSON text of what it returned.
+        error: the JSON text of what it raised.
+        retry: whether a failure may be tried again.
+        lost: the worker was lost with it.
+        cancelled: it was stopped because its task was cancelled.
+    """
+
+    result: str | None = None
+    error: str | None = None
+    retry: bool = True
+    lost: bool = False
+    cancelled: bool = False
+
+
+NOTHING = Ending()
+CANCELLED = Ending(cancelled=True)
+
+
+def returned(result: Any, source: str, limits: Limits) -> Ending:
+    """Return the ending of a handler that returned; a failure if that is not JSON."""
+    if result is None:
+        return NOTHING
+    try:
+        text = dumps(
+            result,
+            name="the handler's result",
+            max_bytes=limits.result_bytes,
+            max_depth=limits.depth,
+        )
+    except Exception as refused:
+        return raised(refused, source, limits)
+    return Ending(text)
+
+
+def raised(error: BaseException, source: str, limits: Limits) -> Ending:
+    """Return the ending of a handler that raised."""
+    retry = not isinstance(error, HandlerError) or error.retry is not False
+    return Ending(error=describe(error, source, limits), retry=retry)
 
 
 def describe(error: BaseException, source: str, limits: Limits) -> str:
