@@ -114,7 +114,7 @@ async def test_an_interrupted_demo_leaves_nothing(
 ) -> None:
     for n in range(100):  # so much work that it cannot be done before the signal
         with (folder / f"large {n}").open("wb") as file:
-            file.truncate(100_000_000)
+            file.truncate(20_000_000)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     log = tmp_path / "log"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from rowlock import TaskProgress, TaskQueue, TaskStatus
+from tests.helpers import eventually
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -30,3 +34,30 @@ def run(folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+async def test_the_worker_of_the_readme_runs_its_tasks(tmp_path: Path) -> None:
+    (block,) = re.findall(
+        r"^```python\n# workers.py\n(.*?)^```", README.read_text("utf-8"), re.M | re.S
+    )
+    (tmp_path / "workers.py").write_text(block, "utf-8")
+    run(tmp_path, "-m", "rowlock", "db", "upgrade", "--database", "sqlite:///tasks.db")
+    with subprocess.Popen(
+        [sys.executable, "-m", "rowlock", "worker", "workers:queue"], cwd=tmp_path
+    ) as process:
+        try:
+            async with TaskQueue(f"sqlite:///{tmp_path / 'tasks.db'}") as queue:
+                task_id = await queue.create("report", {"month": "2026-03"}, retain_for=-1)
+
+                async def succeeded() -> bool:
+                    task = await queue.get(task_id)
+                    return task is not None and task.status is TaskStatus.SUCCESS
+
+                await eventually(succeeded, timeout=30)
+                task = await queue.get(task_id)
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert task is not None
+    assert task.result == "report of 2026-03"
+    assert task.progress == TaskProgress(value=1.0, message="day 31", checkpoint=31)

@@ -168,7 +168,7 @@ class Child:
         try:
             running = RunningTask(
                 id.decode(),
-                type.decode("utf-8", "surrogatepass"),
+                type.decode(),
                 int(attempt),
                 loads(payload.decode()) if payload else None,
                 progress.decode() if progress else None,

@@ -157,14 +157,16 @@ def _upgrade(database: str) -> None:
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
     # Only an interrupt unwinds the stack, and with it ends the workers and removes the files.
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = [
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers
-    ]
+    # A shell without job control has it ignored in what it starts in the background.
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            handlers[getattr(signal, name)] = lambda *_: signal.raise_signal(signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

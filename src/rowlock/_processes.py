@@ -66,7 +66,7 @@ class InProcess(Executor):
         process.send(
             b"run",
             row.id.encode(),
-            row.type.encode("utf-8", "surrogatepass"),
+            row.type.encode(),
             b"%d" % row.attempt,
             _bytes(row.payload),
             _bytes(row.progress),

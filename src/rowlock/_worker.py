@@ -226,11 +226,14 @@ class Worker:
         poll = self._settings.poll_interval
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
-        await self._put_back([job for pool in self._pools.values() for job in pool.take_stalled()])
+        await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
         pools = dict(self._pools)
         rooms = {name: room for name, pool in pools.items() if (room := pool.room())}
+        if len(rooms) < len(pools):
+            # Nobody tells when a pool that could not start a worker may try again.
+            poll = min(poll, _LOOK_AGAIN)
         if not rooms:
-            return min(poll, _LOOK_AGAIN)
+            return poll
         hinted = bool(self._maybe_more.intersection(rooms))
         if not hinted:
             due = await self._store.next_due(rooms)
@@ -286,7 +289,12 @@ class Worker:
 
     def give_back(self, jobs: Iterable[Job]) -> None:
         """Let other processes have what no worker here can begin."""
-        self._beside(self._put_back(jobs))
+        self._beside(self._give_back(jobs))
+
+    async def _give_back(self, jobs: Iterable[Job]) -> None:
+        jobs = list(jobs)
+        await self._put_back(jobs)
+        self._maybe_more.update(job.row.type for job in jobs)
 
     async def _put_back(self, jobs: Iterable[Job]) -> None:
         attempts = [job.key for job in jobs]
@@ -404,18 +412,20 @@ class Worker:
             self._cancels.wake()
 
     async def heed(self) -> float:
-        """Cancel once what somebody asked to cancel. Without a hint, only what runs for long."""
+        """Cancel once what somebody asked to cancel; leave out what will soon have ended."""
         hinted, self._maybe_asked = self._maybe_asked, False
-        age = 0.0 if hinted else self._settings.poll_interval
+        age = _CANCEL_GAP if hinted else self._settings.poll_interval
         limit = time.monotonic() - age
-        keys = [key for key, job in self._held.items() if not job.asked and job.claimed_at <= limit]
+        keys = [key for key, job in self._held.items() if job.claimed_at <= limit]
+        if hinted and len(keys) < len(self._held):
+            self._maybe_asked = True
         if keys:
             asked = await self._store.asked(self.holder, keys)
             for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
                 job.pool.cancel(job)
         if hinted:
             await asyncio.sleep(_CANCEL_GAP)
-        return self._settings.poll_interval
+        return 0.0 if self._maybe_asked else self._settings.poll_interval
 
     # Leases.
 

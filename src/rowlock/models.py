@@ -263,7 +263,7 @@ class HandlerOptions(_Model):
         initialise_method: function of the handler's module, `def` or `async def`, called once
             in each worker first.
         shutdown_method: function of the handler's module, `def` or `async def`, called once in
-            each worker last; not in one that was killed.
+            each worker last, but not in one that was killed; in a process it has 10 s.
         executor: "async" runs an `async def` handler in the event loop, "thread" a `def`
             handler in a thread, "process" either in a process of its own; None is async for
             `async def` and process for `def`.
