@@ -61,11 +61,11 @@ async def _digest(url: str, tasks: int, workers: int) -> tuple[float, float]:
         await queue.register_handler(
             "digest", handlers.__name__, "digest", options=HandlerOptions(max_worker_count=workers)
         )
+        pulse = asyncio.create_task(_longest_pause())
         await queue.start()
-        # The processes are started, which is not what is measured.
+        # The processes are started, which is not what is timed.
         await queue.create_many(NewTask("digest", 200) for _ in range(workers * 4))
         await _until_empty(queue)
-        pulse = asyncio.create_task(_longest_pause())
         began = time.perf_counter()
         await queue.create_many(NewTask("digest", 5, retain_for=-1) for _ in range(tasks))
         await _until_empty(queue)

@@ -145,9 +145,17 @@ class Child:
     def _hook(self, function: Callable[[], Any] | None) -> None:
         if function is None:
             return
-        answer = function()
-        if inspect.iscoroutine(answer):
-            self._in_loop(answer, contextvars.copy_context())
+        try:
+            answer = function()
+            if inspect.iscoroutine(answer):
+                self._in_loop(answer, contextvars.copy_context())
+        finally:
+            self._end_fork()
+
+    def _end_fork(self) -> None:
+        # What forks in a handler and returns comes out here twice.
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _in_loop(self, coroutine: Any, context: contextvars.Context) -> Any:
         # One loop for the whole life, so that what the `initialise_method` opens can be used.
@@ -182,8 +190,7 @@ class Child:
             ending = raised(caught, self._handler.source, self._limits)
         else:
             ending = returned(result, self._handler.source, self._limits)
-        if os.getpid() != self._pid:
-            os._exit(0)  # the handler has forked, and this is its child
+        self._end_fork()
         with suppress(OSError):
             os.chdir(self._cwd)
         self._send(b"ended", *_texts(ending), b"" if ending.retry else b"final", self._wear(error))

@@ -44,14 +44,17 @@ def returned(result: Any, source: str, limits: Limits) -> Ending:
             max_bytes=limits.result_bytes,
             max_depth=limits.depth,
         )
-    except Exception as refused:
+    except BaseException as refused:  # its class is the handler's
         return raised(refused, source, limits)
     return Ending(text)
 
 
 def raised(error: BaseException, source: str, limits: Limits) -> Ending:
     """Return the ending of a handler that raised."""
-    retry = not isinstance(error, HandlerError) or error.retry is not False
+    try:
+        retry = not isinstance(error, HandlerError) or error.retry is not False
+    except BaseException:
+        retry = True
     return Ending(error=describe(error, source, limits), retry=retry)
 
 
@@ -72,7 +75,7 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
             if text is not None:
                 return text
             length //= 2
-    except Exception as broken:
+    except BaseException as broken:
         # Properties are whatever the handler put there, and its class may be hostile too: the
         # outcome must be written all the same.
         reason = f"could not be described: {type(broken).__name__}"
@@ -88,7 +91,7 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
 def _name(error: BaseException) -> str:
     try:
         return clean_text(type(error).__name__, 64)
-    except Exception:
+    except BaseException:
         return "Exception"
 
 

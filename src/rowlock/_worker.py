@@ -352,6 +352,8 @@ class Worker:
         except Exception as error:
             await self._write_one_by_one(batch, error)
             return
+        if any(outcome.retries for outcome in batch):
+            self._claims.wake()  # it sleeps until what was due first before
         for outcome in batch:
             row = outcome.row
             self._held.pop((row.id, row.attempt), None)
