@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from rowlock._context import RunningTask, importing, running_task
-from rowlock._endings import Ending, describe, raised, returned
+from rowlock._endings import describe, raised, returned
 from rowlock._frames import Inbox, pack
 from rowlock._handlers import Handler
 from rowlock._json import loads
+from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
 
 _PR_SET_PDEATHSIG = 1
@@ -37,6 +38,7 @@ class Child:
         # The handler may print, read its standard input, or close both.
         self._input = os.dup(0)
         self._output = os.dup(1)
+        self._pipe = os.fstat(self._output)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -46,13 +48,13 @@ class Child:
             # The parent decides when it ends. Not ignored: programs that a handler starts would
             # inherit that.
             signal.signal(number, lambda *_: None)
-        self._messages: SimpleQueue[list[bytes]] = SimpleQueue()
+        self._messages: SimpleQueue[list[bytes] | _Run] = SimpleQueue()
         self._sending = threading.Lock()
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
-        self._coroutine: asyncio.Task[Any] | None = None
         self._tasks = 0
-        self.cancelled = False
+        # Runs are made where messages are read: a cancel that follows at once meets its own.
+        self._newest: _Run | None = None
         threading.Thread(target=self._listen, name="rowlock parent", daemon=True).start()
 
     # What the parent says.
@@ -60,11 +62,15 @@ class Child:
     def _listen(self) -> None:
         inbox = Inbox()
         while data := os.read(self._input, 1 << 16):
-            for message in inbox.feed(data):
-                if message[0] == b"cancel":
-                    self._cancel()
+            for kind, *parts in inbox.feed(data):
+                if kind == b"run":
+                    self._newest = _Run(self, parts)
+                    self._messages.put(self._newest)
+                elif kind == b"cancel":
+                    if self._newest is not None:
+                        self._newest.cancel()
                 else:
-                    self._messages.put(message)
+                    self._messages.put(parts)
         self._orphaned()
 
     def _orphaned(self) -> NoReturn:
@@ -73,16 +79,21 @@ class Child:
             os.killpg(self._pid, signal.SIGKILL)
         os._exit(1)
 
-    def _cancel(self) -> None:
-        self.cancelled = True
-        coroutine = self._coroutine
-        if coroutine is not None:
-            with suppress(RuntimeError):  # its loop is closed
-                coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
+    def send(self, run: _Run | None, *parts: bytes) -> None:
+        """Send a message; a run's only while it has not ended.
 
-    def _send(self, *parts: bytes) -> None:
+        Raises:
+            LeaseLostError: if the run has ended.
+        """
         data = memoryview(pack(*parts))
         with self._sending:
+            if run is not None:
+                if run.ended:
+                    raise LeaseLostError(f"the handler of task {run.task.id} has ended")
+                run.ended = parts[0] == b"ended"
+            if not os.path.samestat(os.fstat(self._output), self._pipe):
+                # The handler has closed what was not its own, and opened a file in its place.
+                os._exit(1)
             while data:
                 try:
                     data = data[os.write(self._output, data) :]
@@ -94,20 +105,21 @@ class Child:
     def serve(self) -> NoReturn:
         """Start, run tasks, stop."""
         try:
-            self._set_up(json.loads(self._messages.get()[1]))
+            (setup,) = cast(list[bytes], self._messages.get())
+            self._set_up(json.loads(setup))
             self._hook(self._handler.initialise)
         except BaseException as error:
-            self._send(b"failed", describe(error, "initialise", Limits()).encode())
+            self.send(None, b"failed", describe(error, "rowlock", Limits()).encode())
             self._exit(1)
-        self._send(b"ready")
-        while (message := self._messages.get())[0] == b"run":
-            self._run(*message[1:])
+        self.send(None, b"ready")
+        while isinstance(run := self._messages.get(), _Run):
+            self._run(run)
         try:
             self._hook(self._handler.shutdown)
         except BaseException as error:
-            self._send(b"failed", describe(error, self._handler.source, self._limits).encode())
+            self.send(None, b"failed", describe(error, "rowlock", self._limits).encode())
         else:
-            self._send(b"stopped")
+            self.send(None, b"stopped")
         self._exit(0)
 
     def _exit(self, code: int) -> NoReturn:
@@ -125,17 +137,18 @@ class Child:
         if (stdout := setup["stdout"]) is not None:
             os.dup2(stdout, 1)
             os.close(stdout)
+        sys.argv[:] = setup["argv"]
         self._limits = Limits(**setup["limits"])
         self._cwd = os.getcwd()
         options = HandlerOptions(**setup["options"])
         token = importing.set(True)
         try:
-            if setup["main"]:
+            if setup["main_path"] is not None:
                 from multiprocessing import spawn
 
                 # As "__mp_main__", so that what is guarded by `if __name__ == "__main__"` is not
                 # run again.
-                spawn.prepare(setup["main"])
+                spawn.prepare({"init_main_from_path": setup["main_path"]})
             self._handler = Handler.resolve(
                 setup["task_type"], setup["module"], setup["method"], options
             )
@@ -165,25 +178,12 @@ class Child:
 
     # One task.
 
-    def report(self, progress: str) -> None:
-        """Send a progress to the parent."""
-        self._send(b"progress", progress.encode())
-
-    def _run(self, id: bytes, type: bytes, attempt: bytes, payload: bytes, progress: bytes) -> None:
-        self.cancelled = False
+    def _run(self, run: _Run) -> None:
+        self.send(run, b"begun")
         self._tasks += 1
         error: BaseException | None = None
         try:
-            running = RunningTask(
-                id.decode(),
-                type.decode(),
-                int(attempt),
-                loads(payload.decode()) if payload else None,
-                progress.decode() if progress else None,
-                self,
-                self._limits,
-            )
-            result = self._call(running)
+            result = self._call(run, run.prepare(self._limits))
         except BaseException as caught:
             # A handler that exits fails its attempt; it does not take a message with it.
             error = caught
@@ -193,25 +193,23 @@ class Child:
         self._end_fork()
         with suppress(OSError):
             os.chdir(self._cwd)
-        self._send(b"ended", *_texts(ending), b"" if ending.retry else b"final", self._wear(error))
+        self.send(
+            run,
+            b"ended",
+            (ending.result or "").encode(),
+            (ending.error or "").encode(),
+            b"" if ending.retry else b"final",
+            self._wear(error),
+        )
 
-    def _call(self, running: RunningTask) -> Any:
+    def _call(self, run: _Run, running: RunningTask) -> Any:
         handler = self._handler
         arguments = (running.payload,) if handler.takes_payload else ()
         context = contextvars.copy_context()
         context.run(running_task.set, running)
         if not handler.is_async:
             return context.run(handler.function, *arguments)
-        return self._in_loop(self._cancellable(handler.function, arguments), context)
-
-    async def _cancellable(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        self._coroutine = asyncio.current_task()
-        try:
-            if self.cancelled:
-                raise asyncio.CancelledError
-            return await function(*arguments)
-        finally:
-            self._coroutine = None
+        return self._in_loop(run.cancellable(handler.function, arguments), context)
 
     def _wear(self, error: BaseException | None) -> bytes:
         options = self._handler.options
@@ -227,8 +225,44 @@ class Child:
         return b"worn" if worn else b""
 
 
-def _texts(ending: Ending) -> tuple[bytes, bytes]:
-    return (ending.result or "").encode(), (ending.error or "").encode()
+class _Run:
+    """A task that the parent has sent, and the link of its handler to the parent."""
+
+    def __init__(self, child: Child, parts: list[bytes]) -> None:
+        self.cancelled = False
+        self.ended = False
+        self._child = child
+        self._parts = parts
+        self._coroutine: asyncio.Task[Any] | None = None
+
+    def prepare(self, limits: Limits) -> RunningTask:
+        """Return what the handler sees of its task."""
+        id, type, attempt, payload, progress = (part.decode() for part in self._parts)
+        self.task = RunningTask(
+            id, type, int(attempt), loads(payload or None), progress or None, self, limits
+        )
+        return self.task
+
+    def report(self, progress: str) -> None:
+        self._child.send(self, b"progress", progress.encode())
+
+    def cancel(self) -> None:
+        """Tell the handler. Called by the thread that reads."""
+        self.cancelled = True
+        coroutine = self._coroutine
+        if coroutine is not None:
+            with suppress(RuntimeError):  # its loop is closed
+                coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
+
+    async def cancellable(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call an `async def` handler."""
+        self._coroutine = asyncio.current_task()
+        try:
+            if self.cancelled:
+                raise asyncio.CancelledError
+            return await function(*arguments)
+        finally:
+            self._coroutine = None
 
 
 def _die_with_parent() -> None:

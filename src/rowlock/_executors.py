@@ -37,27 +37,28 @@ class Executor(ABC):
         """Begin, with the `initialise_method`, whose error is raised."""
 
     @abstractmethod
-    async def run(self, row: TaskRow, link: Link) -> Ending:
-        """Run the handler for a row as it was claimed."""
+    async def run(self, row: TaskRow, link: Link) -> Ending | None:
+        """Run the handler for a row as it was claimed; None if it could not begin."""
 
-    async def settle(self) -> None:  # noqa: B027 - most have nothing to wait for
+    async def settle(self) -> None:
         """Wait until the next handler can run."""
+        return
 
-    @abstractmethod
     def interrupt(self) -> None:
-        """Ask the handler that runs to end."""
+        """Tell the handler that runs to end, unless all it can do is to look."""
+        return
 
-    @abstractmethod
     def kill(self) -> None:
         """End the handler that runs as far as that is possible; nobody wants its outcome."""
+        self.interrupt()
 
     @abstractmethod
     async def stop(self) -> None:
         """End, with the `shutdown_method`, whose error is raised."""
 
-    @abstractmethod
     async def close(self) -> None:
         """Let go of everything, whatever the state is."""
+        return
 
     def _running(self, row: TaskRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
         payload = loads(row.payload)
@@ -90,9 +91,10 @@ class InLoop(Executor):
         handler = self._handler
         timeout = handler.options.timeout
         self._slot = asyncio.current_task()
+        token = None
         try:
             running, arguments = self._running(row, link)
-            running_task.set(running)
+            token = running_task.set(running)
             if timeout is None:
                 result = await handler.function(*arguments)
             else:
@@ -108,6 +110,8 @@ class InLoop(Executor):
             ending = returned(result, handler.source, self._limits)
         finally:
             self._slot = None
+            if token is not None:
+                running_task.reset(token)  # the hooks have no task
         await self._clear_cancellation()
         return ending
 
@@ -126,14 +130,8 @@ class InLoop(Executor):
         if self._slot is not None:
             self._slot.cancel()
 
-    def kill(self) -> None:
-        self.interrupt()
-
     async def stop(self) -> None:
         await self._hook(self._handler.shutdown)
-
-    async def close(self) -> None:
-        pass
 
 
 class InThread(Executor):
@@ -187,12 +185,6 @@ class InThread(Executor):
         if self._overdue is not None:
             await asyncio.wait({self._overdue})
             self._overdue = None
-
-    def interrupt(self) -> None:
-        pass  # it can only look at `current_task().cancelled`
-
-    def kill(self) -> None:
-        pass
 
     async def stop(self) -> None:
         await self._hook(self._handler.shutdown)

@@ -70,7 +70,7 @@ class Handler:
             kind = "an async def" if is_async else "a def"
             check.refuse("options.executor", executor, f"another executor for {kind} handler")
         if executor == "process":
-            _importable_elsewhere(module)
+            elsewhere(module)
         else:
             for name in ("max_tasks_per_worker", "max_memory"):
                 if getattr(options, name) is not None:
@@ -98,23 +98,31 @@ class Handler:
 
 def _default_workers(executor: str) -> int:
     if executor == "process":
-        # As few as a container or `taskset` may allow, rather than all that the machine has.
+        # Those that this process may use, which `taskset` or a cpuset may have made fewer.
         if sys.platform == "linux":
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
     return {"async": 100, "thread": 8}[executor]
 
 
-def _importable_elsewhere(module: str) -> None:
+def elsewhere(module: str) -> tuple[str, str | None]:
+    """Return how another process can import a module: its name, and the script that it is.
+
+    Raises:
+        InvalidArgumentError: if it cannot.
+    """
+    if module != "__main__":
+        return module, None
     main = sys.modules["__main__"]
-    if (
-        module == "__main__"
-        and getattr(main, "__spec__", None) is None
-        and not os.path.isfile(getattr(main, "__file__", None) or "")
-    ):
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return spec.name, None  # python -m
+    path = os.path.abspath(getattr(main, "__file__", None) or "")
+    if not os.path.isfile(path):
         check.refuse(
             "module", module, "a module that a worker process can import, or another executor,"
         )
+    return module, path
 
 
 def _function(module: Any, name: str, value: str) -> Callable[..., Any]:

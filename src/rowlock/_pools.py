@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from rowlock._endings import CANCELLED, Ending
+from rowlock._endings import CANCELLED, Ending, raised
 from rowlock._executors import Executor, InLoop, InThread
 from rowlock._handlers import Handler
 from rowlock._processes import InProcess
@@ -21,6 +21,7 @@ MAX_PREFETCH = 400
 _HORIZON = 0.05
 _SLICE = 0.005
 _STALLED = 1.0
+_STALLED_AT_START = 5.0
 _EXECUTORS: Final[dict[str, type[Executor]]] = {
     "async": InLoop,
     "thread": InThread,
@@ -37,20 +38,21 @@ class Job:
         leased_at: `time.monotonic()` of the last claim or extension of its lease.
         pool: the pool that it was given to.
         executor: what runs its handler, None at any other time.
-        asked: its task is to be cancelled, and its handler has been told.
-        lost: nobody wants its outcome any more.
+        told: its task is to be cancelled, and its handler has been told.
+        over: its outcome is known, or nobody wants it any more.
+        reported: it has a progress to take.
     """
 
     __slots__ = (
         "_progress",
-        "_reported",
-        "asked",
         "claimed_at",
         "executor",
         "leased_at",
-        "lost",
+        "over",
         "pool",
+        "reported",
         "row",
+        "told",
     )
 
     def __init__(self, row: TaskRow, leased_at: float, pool: Pool) -> None:
@@ -58,10 +60,10 @@ class Job:
         self.claimed_at = self.leased_at = leased_at
         self.pool = pool
         self.executor: Executor | None = None
-        self.asked = False
-        self.lost = False
+        self.told = False
+        self.over = False
         self._progress: str | None = None
-        self._reported = False
+        self.reported = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -71,32 +73,27 @@ class Job:
     @property
     def cancelled(self) -> bool:
         """Whether its handler should end."""
-        return self.asked or self.lost
+        return self.told or self.over
 
     def report(self, progress: str) -> None:
         """Take a progress, from any thread; only the last one until it is taken counts."""
-        if self.lost:
+        if self.over:
             raise LeaseLostError(f"attempt {self.row.attempt} no longer holds task {self.row.id}")
         self._progress = progress
-        if not self._reported:
-            self._reported = True
+        if not self.reported:
+            self.reported = True
             with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
                 self.pool.loop.call_soon_threadsafe(self.pool.owner.progressed, self)
 
     def take_progress(self) -> str | None:
-        """Return the last progress, once."""
-        self._reported = False
-        progress, self._progress = self._progress, None
-        return progress
-
-    def keep_progress(self, progress: str) -> None:
-        """Take back a progress that could not be stored, unless there is a newer one."""
-        if self._progress is None:
-            self._progress = progress
+        """Return the last progress."""
+        # First: what a thread says between the two is then taken twice rather than never.
+        self.reported = False
+        return self._progress
 
     def abandon(self) -> None:
         """Drop the outcome, and end the handler as far as that is possible."""
-        self.lost = True
+        self.over = True
         if self.executor is not None:
             self.executor.kill()
 
@@ -135,6 +132,7 @@ class Pool:
         self._ready = 0
         self._starting: asyncio.Task[None] | None = None
         self._started_at = 0.0
+        self._start_seconds = 0.0
         self._waking = False
         self._closing = False
         self._aborting = False
@@ -164,9 +162,13 @@ class Pool:
         if self.handler.starts_at_once:
             return self.handler.workers if self._may_start() else self._ready
         starts_soon = self._may_start() and (
-            self._starting is None or time.monotonic() - self._started_at < _STALLED
+            self._starting is None or time.monotonic() - self._started_at < self._patience()
         )
         return min(self.handler.workers, self._ready + starts_soon)
+
+    def _patience(self) -> float:
+        # How long a job may wait before others get it. Many imports take longer than a second.
+        return _STALLED if self._ready else max(_STALLED_AT_START, 2 * self._start_seconds)
 
     def _may_start(self) -> bool:
         return time.monotonic() >= self._broken_until
@@ -192,7 +194,7 @@ class Pool:
     def take_stalled(self) -> list[Job]:
         """Take back the jobs that wait although none has begun for long: others may be free."""
         stalled = time.monotonic() - self._moved_at
-        if not self._waiting or stalled < _STALLED:
+        if not self._waiting or stalled < self._patience():
             return []
         if self._ready:
             self._seconds = max(stalled, self._seconds or 0.0)
@@ -209,9 +211,9 @@ class Pool:
 
         The handler has `cancel_timeout` to end by itself.
         """
-        if job.asked or job.lost:
+        if job.told or job.over:
             return
-        job.asked = True
+        job.told = True
         if job.executor is not None:
             job.executor.interrupt()
             self.loop.call_later(
@@ -219,16 +221,22 @@ class Pool:
             )
         elif job in self._waiting:
             self._waiting.remove(job)
-            self.owner.finished(job, CANCELLED)
+            self._finish(job, CANCELLED)
 
     def _give_up(self, job: Job, executor: Executor) -> None:
-        if job.executor is executor and not job.lost:
-            self.owner.finished(job, CANCELLED)
+        if job.executor is executor and not job.over:
+            self._finish(job, CANCELLED)
             job.abandon()
+
+    def _finish(self, job: Job, ending: Ending) -> None:
+        job.over = True
+        self.owner.finished(job, ending)
 
     async def close(self) -> None:
         """End each slot when its job ends, and wait for that."""
         self._closing = True
+        if self._starting is not None:
+            self._starting.cancel()  # it has no job
         for future in self._idle:
             if not future.done():
                 future.set_result(None)
@@ -261,8 +269,12 @@ class Pool:
 
     def _ended(self, slot: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
-        if self._waiting and not self._closing:
+        if self._closing:
+            return
+        if self._waiting:
             self._wake_one()
+        else:
+            self.owner.refill(self.handler.task_type)
 
     async def _slot(self) -> None:
         executor = _EXECUTORS[self.handler.executor](self.handler, self._limits)
@@ -274,9 +286,11 @@ class Pool:
             finally:
                 self._ready -= 1
             await executor.stop()
-        except BaseException as error:
-            if self._aborting:
+        except asyncio.CancelledError as error:
+            if self._closing:
                 raise
+            self.owner.hook_failed(self.handler.task_type, error)
+        except BaseException as error:
             self.owner.hook_failed(self.handler.task_type, error)
         finally:
             await executor.close()
@@ -285,13 +299,14 @@ class Pool:
         try:
             await executor.start()
         except BaseException:
-            self._breaks += 1
-            self._broken_until = time.monotonic() + min(60.0, 0.5 * 2.0**self._breaks)
-            if not self._ready and not self._aborting:
+            self._breaks = min(self._breaks + 1, 7)
+            self._broken_until = time.monotonic() + 0.5 * 2.0**self._breaks
+            if not self._ready and not self._closing:
                 self.owner.give_back(self.take_waiting())
             raise
         else:
             self._breaks = 0
+            self._start_seconds = time.monotonic() - self._started_at
         finally:
             self._starting = None
 
@@ -336,6 +351,11 @@ class Pool:
                         # Woken and timed out at once, and another slot has taken the job.
                         self._waking = False
                     return None
+            except asyncio.CancelledError:
+                # Of an earlier handler, which had its own task cancelled too late.
+                if self._closing or (slot := asyncio.current_task()) is None:
+                    raise
+                slot.uncancel()
             self._waking = False
         job = self._waiting.popleft()
         if self._waiting:
@@ -348,10 +368,21 @@ class Pool:
         job.executor = executor
         try:
             ending = await executor.run(job.row, job)
+        except BaseException as error:
             if self._aborting:
-                raise asyncio.CancelledError
+                raise
+            # Whatever it is, the task must not stay processing.
+            self._finish(job, raised(error, self.handler.source, self._limits))
+            raise
         finally:
             job.executor = None
-        if not job.lost:
-            self.owner.finished(job, CANCELLED if job.asked else ending)
+        if self._aborting:
+            raise asyncio.CancelledError
+        if ending is None and not job.cancelled:
+            # Its worker ended before it began: give it to another one, with no try lost.
+            self._waiting.appendleft(job)
+            return
+        ending = ending or CANCELLED
+        if not job.over:
+            self._finish(job, CANCELLED if job.told else ending)
         await executor.settle()

@@ -16,7 +16,7 @@ from rowlock._context import Link
 from rowlock._endings import Ending, describe
 from rowlock._executors import Executor
 from rowlock._frames import Inbox, pack
-from rowlock._handlers import Handler
+from rowlock._handlers import Handler, elsewhere
 from rowlock._statements import TaskRow
 from rowlock.errors import WorkerProcessError
 from rowlock.models import Limits, TaskError
@@ -59,9 +59,10 @@ class InProcess(Executor):
         self._process.send(b"setup", _setup(self._handler, self._limits, stdout))
         await self._process.answer(b"ready", "before its first task")
 
-    async def run(self, row: TaskRow, link: Link) -> Ending:
+    async def run(self, row: TaskRow, link: Link) -> Ending | None:
         process = self._started
         timeout = self._handler.options.timeout
+        process.begun = False
         process.link = link
         process.send(
             b"run",
@@ -82,6 +83,8 @@ class InProcess(Executor):
             return self._late()
         except WorkerProcessError as death:
             self._dead = True
+            if not process.begun:
+                return None
             text = describe(death, self._handler.source, self._limits)
             return Ending(error=text, lost=True)
         finally:
@@ -111,11 +114,14 @@ class InProcess(Executor):
             ) from None
 
     async def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+        if self._process is None:
+            return
+        self._process.kill()
+        try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await self._process.exited()
+        finally:
             self._process.close()
 
     @property
@@ -125,9 +131,15 @@ class InProcess(Executor):
 
 
 class _Process(asyncio.SubprocessProtocol):
-    """A worker process and the messages that come from it."""
+    """A worker process and the messages that come from it.
+
+    Attributes:
+        link: of the task that was sent last.
+        begun: whether the process has begun with that.
+    """
 
     link: Link | None = None
+    begun = False
     _code: int | None = None
 
     def __init__(self) -> None:
@@ -179,14 +191,17 @@ class _Process(asyncio.SubprocessProtocol):
         await asyncio.shield(self._end)
 
     def kill(self) -> None:
-        """Kill it, and the processes that its handler has started."""
+        """Kill it, and the processes of its session that its handlers have started."""
         if self._transport.get_returncode() is not None:
             return
+        if sys.platform == "win32":
+            self._transport.kill()
+        else:
+            self._kill_session()
+
+    def _kill_session(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._transport.kill()
-            else:
-                os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
 
     def close(self) -> None:
         """Let go of the pipes."""
@@ -199,7 +214,9 @@ class _Process(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         for message in self._inbox.feed(data):
-            if message[0] == b"progress":
+            if message[0] == b"begun":
+                self.begun = True
+            elif message[0] == b"progress":
                 if self.link is not None:
                     with suppress(Exception):  # lost: it is being killed
                         self.link.report(message[1].decode())
@@ -218,10 +235,13 @@ class _Process(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self._code = self._transport.get_returncode()
+        if sys.platform != "win32":
+            # However it ended, what its handlers have started ends with it.
+            self._kill_session()
         if self._silent:
             self._ended()
         else:
-            # What it said last is still to be read; but its own children may hold the pipe.
+            # What it said last is still to be read; but who left its session may hold the pipe.
             self._loop.call_later(_DRAIN_TIMEOUT, self._ended)
 
     def _ended(self) -> None:
@@ -272,17 +292,12 @@ def _command(task_type: str) -> Sequence[str]:
 
 def _setup(handler: Handler, limits: Limits, stdout: int | None) -> bytes:
     module, _, method = handler.source.rpartition(".")
-    main: dict[str, str] = {}
-    if module == "__main__":
-        found = sys.modules["__main__"]
-        if (spec := getattr(found, "__spec__", None)) is not None:
-            main = {"init_main_from_name": spec.name}
-        else:
-            main = {"init_main_from_path": os.path.abspath(str(found.__file__))}
+    module, main_path = elsewhere(module)
     return json.dumps(
         {
             "stdout": stdout,
-            "main": main,
+            "argv": sys.argv,
+            "main_path": main_path,
             "task_type": handler.task_type,
             "module": module,
             "method": method,

@@ -163,6 +163,7 @@ class Statements:
         self.succeed_row = build(self._succeed().returning(*_COLUMNS))
         self.fail = build(self._fail(expired=False))
         self.drop = build(self._drop(expired=False))
+        self.drop_cancelled = build(self._drop_cancelled())
         self.extend = build(self._extend())
         self.release = build(self._release())
         self.expired = build(self._expired())
@@ -245,8 +246,8 @@ class Statements:
         )
 
     def _ended_retain_until(self, ended: ColumnElement[bool]) -> ColumnElement[Any]:
-        # For an end that only the row knows of: it was to be removed at once, and the next
-        # retention pass does that.
+        # For an end that only the row knew of. It is removed at once all the same, and if that
+        # fails by the next retention pass.
         unkept = and_(ended, task.c.retain_for == literal_column("0"))
         return case((unkept, self._now), (ended, self._retain_until()), else_=null())
 
@@ -330,7 +331,14 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         else:
             statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement.returning(task.c.id, self._now.label("now"))
+        return statement.returning(task.c.id, task.c.cancel_requested, self._now.label("now"))
+
+    def _drop_cancelled(self) -> Executable:
+        return delete(task).where(
+            task.c.id == bindparam("id", type_=IdType),
+            task.c.status == constant(TaskStatus.CANCELLED),
+            task.c.retain_for == literal_column("0"),
+        )
 
     def _extend(self) -> Executable:
         batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
@@ -403,6 +411,7 @@ class Statements:
                 thread_id=literal_column("'0'"),
                 run_at=self._now,
                 lost_workers=literal_column("0"),
+                cancel_requested=null(),
                 date_modified=self._now,
                 date_retain_until=null(),
             )

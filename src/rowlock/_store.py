@@ -532,19 +532,29 @@ class Store(ABC):
                 [{"id": o.row.id, "attempt": o.row.attempt} for o in dropped.values()]
             )
             found = yield self.sql.drop, {**common, **batch}
-            for raw_id, instant in found:
+            for raw_id, *ended in found:
                 task_id = self._id(raw_id)
-                done[task_id] = self._dropped(dropped[task_id], instant) if rows else None
+                done[task_id] = self._dropped(dropped[task_id], *ended) if rows else None
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
         failed = [o for o in ordered if not o.drops and o.status is not TaskStatus.SUCCESS]
         if failed:
             batch = self._batch([_failure(o) for o in failed])
             found = yield self.sql.fail, {**common, **batch}
-            done.update((row.id, self.to_task(row)) for row in self._rows(found))
+            ended = yield from self._ended(found)
+            done.update((task.id, task) for task in ended)
         return done
 
-    def _dropped(self, outcome: Outcome, instant: Any) -> Task:
+    def _ended(self, found: Sequence[Any]) -> Operation[list[Task]]:
+        rows = self._rows(found)
+        for row in rows:
+            if row.status == TaskStatus.CANCELLED and row.retain_for == 0:
+                yield self.sql.drop_cancelled, {"id": row.id}
+        return [self.to_task(row) for row in rows]
+
+    def _dropped(self, outcome: Outcome, asked: Any, instant: Any) -> Task:
+        if asked is not None and outcome.status is TaskStatus.FAILED:
+            outcome = replace(outcome, cancelled=True)
         return self.to_task(
             outcome.row._replace(
                 status=outcome.status.value,
@@ -593,7 +603,7 @@ class Store(ABC):
             self.sql.release,
             {"holder": holder, "now": self._now(now), **self._attempts(attempts)},
         )
-        return [self.to_task(row) for row in self._rows(rows)]
+        return (yield from self._ended(rows))
 
     def _attempts(self, attempts: Sequence[tuple[str, int]]) -> dict[str, Any]:
         return self._batch(
@@ -615,8 +625,8 @@ class Store(ABC):
                 ]
             )
             found = yield self.sql.drop_expired, {"now": instant, **batch}
-            for raw_id, moment in found:
-                changed.append(self._dropped(dropped[self._id(raw_id)], moment))
+            for raw_id, *ended in found:
+                changed.append(self._dropped(dropped[self._id(raw_id)], *ended))
         kept = [o for o in outcomes if not o.drops]
         if kept:
             found = yield (
@@ -627,7 +637,7 @@ class Store(ABC):
                     **self._batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )
-            changed.extend(self.to_task(row) for row in self._rows(found))
+            changed.extend((yield from self._ended(found)))
         return len(lost), changed
 
     def _lost(self, row: TaskRow) -> Outcome:

@@ -88,7 +88,8 @@ class Worker:
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
-        self._progressed: dict[tuple[str, int], Job] = {}
+        self._progressed: set[Job] = set()
+        self._unsaved: dict[tuple[str, int], str] = {}
         self._progressing = asyncio.Lock()
         self._maybe_asked = False
         self._hurry = asyncio.Event()
@@ -303,10 +304,11 @@ class Worker:
         if not attempts:
             return
         with suppress(Exception):
-            await self._write_progress()
+            async with asyncio.timeout(_LAST_WRITES / 2):
+                await self._write_progress()
         # If the database is gone, the leases run out and another worker's sweeper does it.
         with suppress(Exception):
-            async with asyncio.timeout(_LAST_WRITES):
+            async with asyncio.timeout(_LAST_WRITES / 2):
                 for task in await self._store.release(self.holder, attempts):
                     self._events.emit(TaskChanged(task))
 
@@ -314,6 +316,8 @@ class Worker:
 
     def finished(self, job: Job, ending: Ending) -> None:
         """Take the end of a job; it is written with the next batch."""
+        if job.reported:
+            self._progressed.add(job)  # the loop may call `progressed` after the batch has gone
         self._outcomes.append(
             Outcome(
                 job.row,
@@ -381,7 +385,7 @@ class Worker:
 
     def progressed(self, job: Job) -> None:
         """A job has a progress to store."""
-        self._progressed[job.key] = job
+        self._progressed.add(job)
         self._progress.wake()
 
     async def progress(self) -> float:
@@ -393,23 +397,22 @@ class Worker:
     async def _write_progress(self) -> None:
         # One at a time: whoever ends an attempt also waits for the write that is under way.
         async with self._progressing:
-            jobs, self._progressed = self._progressed, {}
-            reports = {
-                key: text for key, job in jobs.items() if (text := job.take_progress()) is not None
-            }
+            jobs, self._progressed = self._progressed, set()
+            reports, self._unsaved = self._unsaved, {}
+            for job in jobs:
+                if (text := job.take_progress()) is not None:
+                    reports[job.key] = text
             if not reports:
                 return
             try:
                 await self._store.progress(self.holder, reports)
-            except DatabaseUnavailableError:
-                for key, text in reports.items():
-                    jobs[key].keep_progress(text)
-                    self._progressed[key] = jobs[key]
+            except (DatabaseUnavailableError, asyncio.CancelledError):
+                self._unsaved = reports
                 raise
 
     def hint_cancel(self, holder: str | None) -> None:
         """Somebody may have asked to cancel a task of a holder, or of any."""
-        if holder in (None, self.holder) and self._held:
+        if holder in (None, self.holder):
             self._maybe_asked = True
             self._cancels.wake()
 
@@ -419,8 +422,8 @@ class Worker:
         age = _CANCEL_GAP if hinted else self._settings.poll_interval
         limit = time.monotonic() - age
         keys = [key for key, job in self._held.items() if job.claimed_at <= limit]
-        if hinted and len(keys) < len(self._held):
-            self._maybe_asked = True
+        if hinted and (len(keys) < len(self._held) or self._claiming.locked()):
+            self._maybe_asked = True  # it may be about what was claimed just now
         if keys:
             asked = await self._store.asked(self.holder, keys)
             for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
@@ -439,9 +442,7 @@ class Worker:
     def lose(self, job: Job) -> None:
         """An attempt no longer holds its task: drop it, unless it has ended meanwhile."""
         key = job.key
-        if job.lost or key not in self._held:
-            return
-        if any(outcome.row is job.row for outcome in self._outcomes):
+        if job.over or key not in self._held:
             return
         del self._held[key]
         self._events.emit(AttemptLost(*key))
