@@ -312,6 +312,8 @@ class Pool:
 
     async def _work(self, executor: Executor) -> None:
         resumed = time.perf_counter()
+        # A start is part of what the first job takes: where each worker has few, it is most of it.
+        extra = self._start_seconds
         while (job := await self._next()) is not None:
             if executor.worn:
                 # It ended while it was idle, which is not the job's fault.
@@ -325,7 +327,8 @@ class Pool:
             finally:
                 self._running.discard(job)
             ended = time.perf_counter()
-            took = max(ended - began, 1e-6)
+            took = max(ended - began + extra, 1e-6)
+            extra = 0.0
             self._seconds = (
                 took if self._seconds is None else self._seconds + 0.1 * (took - self._seconds)
             )
@@ -379,8 +382,8 @@ class Pool:
         if self._aborting:
             raise asyncio.CancelledError
         if ending is None and not job.cancelled:
-            # Its worker ended before it began: give it to another one, with no try lost.
-            self._waiting.appendleft(job)
+            # Its worker ended before it began, which costs no try.
+            self.owner.give_back([job])
             return
         ending = ending or CANCELLED
         if not job.over:

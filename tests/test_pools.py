@@ -1,0 +1,187 @@
+"""The pool of a type, with a worker that does as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from rowlock import HandlerOptions, Limits, _pools
+from rowlock._context import Link
+from rowlock._endings import NOTHING, Ending
+from rowlock._executors import Executor
+from rowlock._handlers import Handler
+from rowlock._pools import Job, Pool
+from rowlock._statements import TaskRow
+from tests.helpers import eventually
+
+ROW = TaskRow(
+    **{**dict.fromkeys(TaskRow._fields), "id": "0" * 32, "type": "t", "attempt": 1}  # type: ignore[arg-type]
+)
+
+Run = Callable[["Scripted"], Ending | None]
+
+
+class Scripted(Executor):
+    """Runs what the test gives, and counts its starts."""
+
+    starts = 0
+    fails_to_start = False
+    run_one: Run
+    used = False
+    one_task_only = False
+
+    @property
+    def worn(self) -> bool:
+        return self.used and self.one_task_only
+
+    async def start(self) -> None:
+        type(self).starts += 1
+        if self.fails_to_start:
+            raise RuntimeError("no start")
+
+    async def run(self, row: TaskRow, link: Link) -> Ending | None:
+        self.used = True
+        return type(self).run_one(self)
+
+    async def stop(self) -> None:
+        pass
+
+
+class Owner:
+    """Keeps what the pool tells it."""
+
+    def __init__(self) -> None:
+        self.endings: list[Ending] = []
+        self.given_back: list[Job] = []
+        self.failures: list[BaseException] = []
+        self.refills = 0
+
+    def finished(self, job: Job, ending: Ending) -> None:
+        self.endings.append(ending)
+
+    def progressed(self, job: Job) -> None:
+        pass
+
+    def refill(self, task_type: str) -> None:
+        self.refills += 1
+
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        self.given_back.extend(jobs)
+
+    def hook_failed(self, task_type: str, error: BaseException) -> None:
+        self.failures.append(error)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
+    class Mine(Scripted):
+        run_one = staticmethod(lambda self: NOTHING)
+
+    monkeypatch.setitem(_pools._EXECUTORS, "process", Mine)
+    return Mine
+
+
+def make_pool(**options: Any) -> tuple[Pool, Owner]:
+    owner = Owner()
+    handler = Handler.resolve(
+        "t", "math", "sqrt", HandlerOptions(executor="process", max_worker_count=1, **options)
+    )
+    return Pool(handler, Limits(), owner), owner
+
+
+def submit(pool: Pool) -> Job:
+    job = Job(ROW, time.monotonic(), pool)
+    pool.submit(job)
+    return job
+
+
+async def test_a_worn_worker_that_ends_asks_for_more(scripted: type[Scripted]) -> None:
+    """Fails where its place stays empty until the next poll."""
+    scripted.one_task_only = True
+    pool, owner = make_pool()
+    submit(pool)
+    await eventually(lambda: owner.endings and not pool._slots)
+    before = owner.refills
+    submit(pool)
+    await eventually(lambda: len(owner.endings) == 2 and not pool._slots)
+    assert owner.refills > before
+    assert scripted.starts == 2
+
+
+async def test_a_worker_that_never_starts_is_tried_more_and_more_seldom(
+    scripted: type[Scripted],
+) -> None:
+    """Fails where the back-off overflows, and with it the hot loop begins that it prevents."""
+    scripted.fails_to_start = True
+    pool, owner = make_pool()
+    pool._breaks = 5000
+    job = submit(pool)
+    await eventually(lambda: not pool._slots)
+    assert [str(error) for error in owner.failures] == ["no start"]
+    assert owner.given_back == [job]
+    assert pool.room() == 0
+    submit(pool)
+    await asyncio.sleep(0)
+    assert scripted.starts == 1
+
+
+async def test_what_a_worker_could_not_begin_goes_back(scripted: type[Scripted]) -> None:
+    scripted.run_one = staticmethod(lambda self: None)
+    pool, owner = make_pool()
+    job = submit(pool)
+    await eventually(lambda: owner.given_back)
+    assert (owner.given_back, owner.endings) == ([job], [])
+    await pool.close()
+
+
+async def test_a_defect_of_an_executor_ends_the_attempt(scripted: type[Scripted]) -> None:
+    """Fails where the job is forgotten: its lease is extended for ever."""
+
+    def fail(self: Scripted) -> Ending:
+        raise AssertionError("a defect")
+
+    scripted.run_one = staticmethod(fail)
+    pool, owner = make_pool()
+    submit(pool)
+    await eventually(lambda: owner.failures and not pool._slots)
+    (ending,) = owner.endings
+    assert "a defect" in str(ending.error)
+
+
+async def test_an_idle_slot_survives_a_cancellation_that_was_not_meant_for_it(
+    scripted: type[Scripted],
+) -> None:
+    """Fails where it ends, or where the pool goes on believing that it is about to wake."""
+    pool, owner = make_pool()
+    submit(pool)
+    await eventually(lambda: owner.endings and pool._idle)
+    (slot,) = pool._slots
+    slot.cancel()
+    submit(pool)  # it is woken and cancelled at once
+    await eventually(lambda: len(owner.endings) == 2)
+    assert pool._slots == {slot}
+    slot.cancel()
+    await asyncio.sleep(0)
+    submit(pool)
+    await eventually(lambda: len(owner.endings) == 3)
+    assert owner.failures == []
+    await pool.close()
+
+
+async def test_close_does_not_wait_for_a_worker_that_still_starts(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: Scripted) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(scripted, "start", never)
+    pool, owner = make_pool()
+    submit(pool)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await pool.close()
+    assert owner.failures == []
