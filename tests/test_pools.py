@@ -88,7 +88,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
 def make_pool(**options: Any) -> tuple[Pool, Owner]:
     owner = Owner()
     handler = Handler.resolve(
-        "t", "math", "sqrt", HandlerOptions(executor="process", max_worker_count=1, **options)
+        "t",
+        "math",
+        "sqrt",
+        HandlerOptions(executor="process", **{"max_worker_count": 1, **options}),
     )
     return Pool(handler, Limits(), owner), owner
 
@@ -105,11 +108,32 @@ async def test_a_worn_worker_that_ends_asks_for_more(scripted: type[Scripted]) -
     pool, owner = make_pool()
     submit(pool)
     await eventually(lambda: owner.endings and not pool._slots)
-    before = owner.refills
+    assert owner.refills == 2  # as it took the job, and as it ended
     submit(pool)
     await eventually(lambda: len(owner.endings) == 2 and not pool._slots)
-    assert owner.refills > before
     assert scripted.starts == 2
+
+
+async def test_workers_start_one_at_a_time(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where each job that waits starts one."""
+    ready = asyncio.Event()
+
+    async def start(self: Scripted) -> None:
+        scripted.starts += 1
+        await ready.wait()
+
+    monkeypatch.setattr(scripted, "start", start)
+    pool, owner = make_pool(max_worker_count=4)
+    for _ in range(10):
+        submit(pool)
+    assert pool.room() == 0
+    await eventually(lambda: scripted.starts)
+    assert len(pool._slots) == 1
+    ready.set()
+    await eventually(lambda: len(owner.endings) == 10)
+    await pool.close()
 
 
 async def test_a_worker_that_never_starts_is_tried_more_and_more_seldom(

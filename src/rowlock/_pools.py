@@ -315,10 +315,6 @@ class Pool:
         # A start is part of what the first job takes: where each worker has few, it is most of it.
         extra = self._start_seconds
         while (job := await self._next()) is not None:
-            if executor.worn:
-                # It ended while it was idle, which is not the job's fault.
-                self._waiting.appendleft(job)
-                return
             self._running.add(job)
             self._moved_at = time.monotonic()
             began = time.perf_counter()
