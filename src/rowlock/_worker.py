@@ -295,7 +295,8 @@ class Worker:
     async def _give_back(self, jobs: Iterable[Job]) -> None:
         jobs = list(jobs)
         await self._put_back(jobs)
-        self._maybe_more.update(job.row.type for job in jobs)
+        for task_type in {job.row.type for job in jobs}:
+            self.hint(task_type)
 
     async def _put_back(self, jobs: Iterable[Job]) -> None:
         attempts = [job.key for job in jobs]
