@@ -74,7 +74,7 @@ def polite(payload: Any) -> str:
 async def returns_async(payload: Any) -> str:
     mark(payload, "began")
     try:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     except asyncio.CancelledError:
         mark(payload, "cancelled")
     return "late"
@@ -83,7 +83,7 @@ async def returns_async(payload: Any) -> str:
 async def breaks_async(payload: Any) -> None:
     mark(payload, "began")
     try:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     finally:
         raise RuntimeError("the connection that I would close is gone")
 
@@ -122,12 +122,12 @@ def deaf(payload: Any) -> str | bool:
 
 def sleeps(payload: Any) -> None:
     mark(payload, "began", str(os.getpid()))
-    time.sleep(3600)
+    threading.Event().wait()
 
 
 async def sleeps_async(payload: Any) -> None:
     mark(payload, "began", str(os.getpid()))
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 def wait_to_start() -> None:
@@ -270,7 +270,7 @@ async def reports_twice(payload: Any) -> None:
         await asyncio.sleep(STEP)
     current_task().progress(2, checkpoint=[2])
     mark(payload, "second")
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 def _nested(depth: int) -> Any:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +107,13 @@ def hostile(payload: str) -> str:
         case "chdir":
             os.chdir("/")
         case "thread":
-            threading.Thread(target=time.sleep, args=(60,)).start()
+            threading.Thread(target=threading.Event().wait).start()
         case "child":
             record("child", subprocess.Popen(["sleep", "60"]).pid)
         case "forked sleeper":
             # Unlike what is executed, it keeps the pipes to the parent open.
             if (child := os.fork()) == 0:
-                time.sleep(60)
+                threading.Event().wait()
                 os._exit(0)
             record("child", child)
         case "fork":
@@ -153,12 +152,12 @@ def hold(megabytes: int) -> int:
 def occupy(payload: str) -> int:
     record(payload, os.getpid())
     if payload == "sleep":
-        time.sleep(60)
+        threading.Event().wait()
     elif payload == "spin":
         sum(range(10**11))  # one call in C that never lets go of the interpreter's lock
     elif payload == "child":
         record("grandchild", subprocess.Popen(["sleep", "60"]).pid)
-        time.sleep(60)
+        threading.Event().wait()
     return os.getpid()
 
 

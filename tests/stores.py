@@ -10,9 +10,11 @@ from typing import Any
 
 import asyncpg
 
+from rowlock._endings import Ending
 from rowlock._ids import new_id
+from rowlock._operations import NewRow, Outcome
 from rowlock._statements import TaskRow
-from rowlock._store import NewRow, Outcome, Store
+from rowlock._store import Store
 from rowlock._url import async_url
 from rowlock.models import Task
 from rowlock.queue import _store_of
@@ -74,12 +76,12 @@ async def insert_and_claim(store: Store, *, holder: str = "worker", **overrides:
 
 def success(row: TaskRow, result: str | None = '"done"') -> Outcome:
     """The row's attempt returned."""
-    return Outcome(row, result=result)
+    return Outcome(row, Ending(result=result))
 
 
 def failure(row: TaskRow, *, retry: bool = True) -> Outcome:
     """The row's attempt raised."""
-    return Outcome(row, error='{"name":"ValueError","message":"no"}', retry=retry)
+    return Outcome(row, Ending(error='{"name":"ValueError","message":"no"}', retry=retry))
 
 
 async def existing(store: Store, task_id: str) -> Task:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ from rowlock import HandlerOptions, InvalidArgumentError, Limits, Task, TaskQueu
 from rowlock._endings import CANCELLED, Ending
 from rowlock._frames import pack
 from rowlock._handlers import Handler
-from rowlock._pools import Job, Pool
+from rowlock._operations import Outcome
+from rowlock._pools import Pool
 from rowlock._processes import _Process
 from rowlock._statements import TaskRow
-from rowlock._store import Outcome, Store
+from rowlock._store import Store
 from rowlock._worker import Worker
 from tests import cancel_handlers
 from tests.cancel_handlers import START_GATE
 from tests.helpers import eventually
+from tests.pools import Owner, job_for
 from tests.stores import (
     LEASE,
     at,
@@ -85,7 +86,7 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
         outcome = {
             "failure": failure(row),
             "final failure": failure(row, retry=False),
-            "cancelled": Outcome(row, cancelled=True),
+            "cancelled": Outcome(row, CANCELLED),
         }[how]
         done = await store.finish("worker", [outcome], now=at(LEASE))
         changed = [task for task in done.values() if task is not None]
@@ -147,8 +148,8 @@ async def test_a_stale_attempt_cancels_nothing(database: str, retain_for: int) -
         second = await claim_one(store)
         await ask(store, second)
         before = await stored(database)
-        assert await store.finish("worker", [Outcome(first, cancelled=True)], now=at(20)) == {}
-        assert await store.finish("other", [Outcome(second, cancelled=True)], now=at(20)) == {}
+        assert await store.finish("worker", [Outcome(first, CANCELLED)], now=at(20)) == {}
+        assert await store.finish("other", [Outcome(second, CANCELLED)], now=at(20)) == {}
         assert await store.release("worker", [(first.id, 1)], at(20)) == []
         assert await stored(database) == before
 
@@ -206,7 +207,7 @@ async def test_running_leaves_ended_tasks_alone(database: str) -> None:
         outcomes = [
             success(rows[0]),
             failure(rows[1], retry=False),
-            Outcome(rows[2], cancelled=True),
+            Outcome(rows[2], CANCELLED),
         ]
         await store.finish("worker", outcomes, now=at(10))
         before = await stored(database)
@@ -540,35 +541,6 @@ async def test_a_request_while_the_claim_is_under_way(
 # One pool.
 
 
-class Owner:
-    """Notes what a pool tells its worker."""
-
-    def __init__(self) -> None:
-        self.endings: list[tuple[Job, Ending]] = []
-
-    def finished(self, job: Job, ending: Ending) -> None:
-        self.endings.append((job, ending))
-
-    def progressed(self, job: Job) -> None:
-        pass
-
-    def refill(self, task_type: str) -> None:
-        pass
-
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        raise AssertionError(jobs)
-
-    def hook_failed(self, task_type: str, error: BaseException) -> None:
-        raise AssertionError(error)
-
-
-def job_for(pool: Pool, payload: str) -> Job:
-    values = dict.fromkeys(TaskRow._fields)
-    given = {"id": "0" * 32, "type": "t", "attempt": 1, "payload": payload}
-    row = TaskRow(**{**values, **given})  # type: ignore[arg-type]
-    return Job(row, time.monotonic(), pool)
-
-
 def payload_json(marks: Path) -> str:
     return f'{{"marks":"{marks}"}}'
 
@@ -580,7 +552,7 @@ async def test_a_task_that_waits_for_a_slot_is_cancelled_at_once(tmp_path: Path)
     first, second = (tmp_path / "first", tmp_path / "second")
     first.mkdir()
     second.mkdir()
-    runs, waits = (job_for(pool, payload_json(path)) for path in (first, second))
+    runs, waits = (job_for(pool, payload=payload_json(path)) for path in (first, second))
     pool.submit(runs)
     pool.submit(waits)
     await seen(first / "began")
@@ -620,7 +592,7 @@ async def test_a_process_that_is_told_at_once(
     for n in range(3):
         path = tmp_path / str(n)
         path.mkdir()
-        job = job_for(pool, payload_json(path))
+        job = job_for(pool, payload=payload_json(path))
         pool.submit(job)
         await eventually(owner.endings.copy, timeout=TIMEOUT)
         assert owner.endings.pop() == (job, CANCELLED)

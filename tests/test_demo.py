@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from rowlock import Task, TaskQueue, TaskStatus, _demo
-from rowlock._demo import Verdict, check, directly, find_files
+from rowlock._demo_files import Verdict, check, directly, find_files
 from rowlock._demo_handlers import measure
 from tests.helpers import eventually
 

@@ -22,11 +22,12 @@ import pytest
 
 from rowlock import _postgres, _sqlite
 from rowlock._cursor import Position
+from rowlock._operations import Walk
 from rowlock._paging import segments
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._statements import Statement, TaskRow
-from rowlock._store import Store, Walk
+from rowlock._store import Store
 from rowlock._url import async_url
 from rowlock.models import SortDirection, SortProperty, TaskStatus
 from rowlock.queue import _store_of

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +16,7 @@ from rowlock._handlers import Handler
 from rowlock._pools import Job, Pool
 from rowlock._statements import TaskRow
 from tests.helpers import eventually
-
-ROW = TaskRow(
-    **{**dict.fromkeys(TaskRow._fields), "id": "0" * 32, "type": "t", "attempt": 1}  # type: ignore[arg-type]
-)
+from tests.pools import Owner, job_for
 
 Run = Callable[["Scripted"], Ending | None]
 
@@ -51,31 +47,6 @@ class Scripted(Executor):
         pass
 
 
-class Owner:
-    """Keeps what the pool tells it."""
-
-    def __init__(self) -> None:
-        self.endings: list[Ending] = []
-        self.given_back: list[Job] = []
-        self.failures: list[BaseException] = []
-        self.refills = 0
-
-    def finished(self, job: Job, ending: Ending) -> None:
-        self.endings.append(ending)
-
-    def progressed(self, job: Job) -> None:
-        pass
-
-    def refill(self, task_type: str) -> None:
-        self.refills += 1
-
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        self.given_back.extend(jobs)
-
-    def hook_failed(self, task_type: str, error: BaseException) -> None:
-        self.failures.append(error)
-
-
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
     class Mine(Scripted):
@@ -97,7 +68,7 @@ def make_pool(**options: Any) -> tuple[Pool, Owner]:
 
 
 def submit(pool: Pool) -> Job:
-    job = Job(ROW, time.monotonic(), pool)
+    job = job_for(pool)
     pool.submit(job)
     return job
 
@@ -172,7 +143,7 @@ async def test_a_defect_of_an_executor_ends_the_attempt(scripted: type[Scripted]
     pool, owner = make_pool()
     submit(pool)
     await eventually(lambda: owner.failures and not pool._slots)
-    (ending,) = owner.endings
+    ((_, ending),) = owner.endings
     assert "a defect" in str(ending.error)
 
 

@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from rowlock import NewTask, TaskQueue
 from rowlock._ids import id_instant, new_id
+from rowlock._operations import Outcome
 from rowlock._statements import TaskRow
-from rowlock._store import Outcome, Store
+from rowlock._store import Store
 from rowlock._url import async_url
 from rowlock.errors import RowlockError
 from rowlock.models import TaskStatus

@@ -134,7 +134,7 @@ def sweeper_process(database: str) -> list[str]:
         "async def main():\n"
         "    async with TaskQueue(sys.argv[1], sweep_interval=50) as queue:\n"
         "        await queue.start()\n"
-        "        await asyncio.sleep(3600)\n"
+        "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
     return [sys.executable, "-c", program, database]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, NewTask, Task, TaskQueue, TaskStatus
-from rowlock._endings import Ending
+from rowlock import HandlerOptions, Limits, NewTask, Task, TaskQueue, TaskStatus, _sqlite
 from rowlock._handlers import Handler
-from rowlock._pools import Job, Pool
-from rowlock._store import Outcome
+from rowlock._pools import Pool
 from tests import worker_handlers
 from tests.helpers import eventually
-from tests.stores import new_row, open_store
+from tests.pools import Owner, job_for
+from tests.stores import new_row, open_store, success
 from tests.test_worker import HANDLERS, ended, open_queue
 
 
@@ -75,7 +74,7 @@ async def test_two_attempts_of_one_task_in_one_batch(database: str) -> None:
         (first,) = await store.claim(worker.holder, {"t": 1}, 1000)
         await store.release(worker.holder, [(first.id, 1)])
         (second,) = await store.claim(worker.holder, {"t": 1}, 60_000)
-        worker._outcomes += [Outcome(second, result="2"), Outcome(first, result="1")]
+        worker._outcomes += [success(second, "2"), success(first, "1")]
         await worker.finish()
         await worker.finish()
         assert await queue.get(first.id) is None
@@ -134,7 +133,7 @@ async def test_a_pool_takes_no_more_than_it_can_begin(database: str) -> None:
 
 def hurried(*queues: TaskQueue) -> list[Any]:
     async def again(queue: TaskQueue) -> None:
-        await asyncio.sleep(0.01)
+        await eventually(lambda: queue._worker is None or queue._worker.stopping is not None)
         await queue.stop()
 
     return [again(queue) for queue in queues]
@@ -196,34 +195,16 @@ async def test_a_start_that_exits_costs_no_task(sqlite_url: str) -> None:
 
 async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     """Fails where the pool goes on believing that a slot is about to wake."""
-    ran: list[Job] = []
-
-    class Owner:
-        def finished(self, job: Job, ending: Ending) -> None:
-            ran.append(job)
-
-        def progressed(self, job: Job) -> None:
-            pass
-
-        def refill(self, task_type: str) -> None:
-            pass
-
-        def give_back(self, jobs: Iterable[Job]) -> None:
-            raise AssertionError(jobs)
-
-        def hook_failed(self, task_type: str, error: BaseException) -> None:
-            raise AssertionError(error)
-
     handler = Handler.resolve(
         "t", HANDLERS, "nothing", HandlerOptions(max_worker_count=1, idle_shutdown_timeout=200)
     )
-    row = new_task_row()
-    pool = Pool(handler, Limits(), Owner())
-    pool.submit(Job(row, time.monotonic(), pool))
-    await eventually(lambda: len(ran) == 1 and len(pool._idle) == 1)
+    owner = Owner()
+    pool = Pool(handler, Limits(), owner)
+    pool.submit(job_for(pool))
+    await eventually(lambda: len(owner.endings) == 1 and len(pool._idle) == 1)
 
     def wake_and_take_away() -> None:
-        pool.submit(Job(row, time.monotonic(), pool))
+        pool.submit(job_for(pool))
         pool.take_waiting()
 
     # Both are due when the loop goes on: first this, then the slot's idle timer, and only then
@@ -231,26 +212,30 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     asyncio.get_running_loop().call_later(0.001, wake_and_take_away)
     time.sleep(0.3)
     await eventually(lambda: not pool._slots)
-    pool.submit(Job(row, time.monotonic(), pool))
-    await eventually(lambda: len(ran) == 2, timeout=2)
+    pool.submit(job_for(pool))
+    await eventually(lambda: len(owner.endings) == 2, timeout=2)
     await pool.close()
+    assert (owner.given_back, owner.failures) == ([], [])
 
 
-def new_task_row() -> Any:
-    from rowlock._statements import TaskRow
-
-    values = dict.fromkeys(TaskRow._fields)
-    return TaskRow(**{**values, "id": "0" * 32, "type": "t", "attempt": 1})  # type: ignore[arg-type]
-
-
-async def test_a_claim_that_nobody_waits_for_takes_nothing(sqlite_url: str) -> None:
+async def test_a_claim_that_nobody_waits_for_takes_nothing(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails where a cancelled claim goes on in the connection's thread once the lock is free."""
+    begun = threading.Event()
+    run_write = _sqlite._run_write
+
+    def note(*arguments: Any) -> Any:
+        begun.set()
+        return run_write(*arguments)
+
     async with open_store(sqlite_url) as store, open_store(sqlite_url) as other:
         task_id = await store.insert(new_row(type="t", run_at=None))
         async with other._engine.connect() as blocking:
             await blocking.exec_driver_sql("BEGIN IMMEDIATE")
+            monkeypatch.setattr(_sqlite, "_run_write", note)
             claiming = asyncio.create_task(store.claim("h", {"t": 1}, 1000))
-            await asyncio.sleep(0.05)
+            await eventually(begun.is_set)
             claiming.cancel()
             await asyncio.wait({claiming})
             await blocking.rollback()

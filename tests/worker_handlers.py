@@ -58,7 +58,7 @@ async def not_json(payload: Any) -> Any:
 
 
 async def sleep_long() -> None:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 async def cancel_itself() -> None:
@@ -108,7 +108,7 @@ async def slow_second_start() -> None:
     global starting
     starting += 1
     if starting > 1:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
 
 async def exit_at_start() -> None:

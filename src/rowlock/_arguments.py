@@ -92,7 +92,7 @@ def model(name: str, value: object, kind: type[M]) -> M:
         first = error.errors()[0]
         place = ".".join(map(str, (name, *first["loc"])))
         raise InvalidArgumentError(
-            f"{place}: {first['msg']}; given was {_repr(first['input'])}"
+            f"{place}: {first['msg']}; given was {_shorten(_repr(first['input']))}"
         ) from None
 
 

@@ -30,8 +30,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import id_instant
+from rowlock._operations import NewRow, Operation, T, no_schema
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
-from rowlock._store import NewRow, Operation, Store, T, no_schema
+from rowlock._store import Store
 from rowlock._tables import TimeType, task
 from rowlock.errors import DatabaseUnavailableError, RowlockError
 

@@ -32,8 +32,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
+from rowlock._operations import NewRow, Operation, T, no_schema
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
-from rowlock._store import NewRow, Operation, Store, T, no_schema
+from rowlock._store import Store
 from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
 

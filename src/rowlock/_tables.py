@@ -29,7 +29,7 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.dialects.postgresql import JSON, UUID
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 REVISION = "0002"
 """The revision of the schema that this version of rowlock works with, or a later one."""
@@ -38,7 +38,7 @@ VERSION_TABLE = "rowlock_alembic_version"
 
 
 class _Wire(TypeDecorator[Any]):
-    """A column whose values go to and from the driver as they are; see `Store` for their form."""
+    """A column whose values go to and from the driver as they are; see `Operations` for their form."""
 
     def bind_processor(self, dialect: Dialect) -> None:
         return None
@@ -50,21 +50,15 @@ class _Wire(TypeDecorator[Any]):
 class IdType(_Wire):
     """A task id: uuid on PostgreSQL, 32 hex digits on SQLite."""
 
-    impl = Text
+    impl = Text().with_variant(UUID(as_uuid=False), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return UUID(as_uuid=False) if dialect.name == "postgresql" else Text()
 
 
 class TimeType(_Wire):
     """An instant: timestamptz on PostgreSQL, microseconds since the epoch in UTC on SQLite."""
 
-    impl = DateTime
+    impl = BigInteger().with_variant(DateTime(timezone=True), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return DateTime(timezone=True) if dialect.name == "postgresql" else BigInteger()
 
 
 class JsonType(_Wire):
@@ -74,11 +68,8 @@ class JsonType(_Wire):
     -0.0 as 0.0) and forgets the order of keys, so the two databases would answer differently.
     """
 
-    impl = Text
+    impl = Text().with_variant(JSON(), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return JSON() if dialect.name == "postgresql" else Text()
 
 
 # Sorted by byte on both databases, whatever the database's own collation.

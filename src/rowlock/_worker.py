@@ -24,9 +24,11 @@ from rowlock._handlers import Handler
 from rowlock._ids import new_id
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
+from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
+from rowlock._reports import Reports
 from rowlock._statements import TaskRow
-from rowlock._store import Outcome, Store
+from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
 from rowlock.models import Limits
@@ -36,8 +38,7 @@ MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
 _LAST_WRITES = 5.0
 _LOOK_AGAIN = 1.0
-# Progress is written so many seconds apart, and requests to cancel are looked for.
-_PROGRESS_GAP = 0.1
+# Requests to cancel are looked for so many seconds apart.
 _CANCEL_GAP = 0.05
 
 
@@ -88,15 +89,12 @@ class Worker:
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
-        self._progressed: set[Job] = set()
-        self._unsaved: dict[tuple[str, int], str] = {}
-        self._progressing = asyncio.Lock()
         self._maybe_asked = False
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
-        self._progress = Loop("progress", self.progress, events.emit)
+        self._reports = Reports(store, self.holder, events)
         self._cancels = Loop("cancel", self.heed, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
         self._sweeper = Sweeper(store, events, settings.sweep_interval)
@@ -111,7 +109,7 @@ class Worker:
         loops = [
             self._claims,
             self._finishes,
-            self._progress,
+            self._reports.loop,
             self._cancels,
             self._sweeper.loop,
         ]
@@ -156,7 +154,7 @@ class Worker:
                 while self._outcomes:
                     self._finishes.wake()
                     await asyncio.sleep(0.005)
-        await self._end(self._finishes, self._progress, self._cancels)
+        await self._end(self._finishes, self._reports.loop, self._cancels)
         if self._side_tasks:
             await asyncio.wait(self._side_tasks, timeout=_LAST_WRITES)
 
@@ -306,7 +304,7 @@ class Worker:
             return
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES / 2):
-                await self._write_progress()
+                await self._reports.write()
         # If the database is gone, the leases run out and another worker's sweeper does it.
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES / 2):
@@ -318,17 +316,8 @@ class Worker:
     def finished(self, job: Job, ending: Ending) -> None:
         """Take the end of a job; it is written with the next batch."""
         if job.reported:
-            self._progressed.add(job)  # the loop may call `progressed` after the batch has gone
-        self._outcomes.append(
-            Outcome(
-                job.row,
-                result=ending.result,
-                error=ending.error,
-                retry=ending.retry,
-                lost=ending.lost,
-                cancelled=ending.cancelled,
-            )
-        )
+            self._reports.add(job)  # the loop may call `progressed` after the batch has gone
+        self._outcomes.append(Outcome(job.row, ending))
         self._finishes.wake()
 
     async def finish(self) -> float:
@@ -343,7 +332,7 @@ class Worker:
         if not batch:
             return _FOREVER
         # First: the next attempt may begin as soon as this one has ended, and reads it.
-        await self._write_progress()
+        await self._reports.write()
         await self._write(batch)
         del self._outcomes[: len(batch)]
         return 0.0 if self._outcomes else _FOREVER
@@ -376,40 +365,18 @@ class Worker:
         self._events.emit(OutcomeRefused(row.id, row.attempt, error))
         refusal = InvalidPayloadError(f"the database refused the outcome: {type(error).__name__}")
         text = describe(refusal, "rowlock", self._settings.limits)
-        if batch[0].error == text:
+        if batch[0].ending.error == text:
             # Not even that can be written: the lease runs out, and the sweeper counts it.
             self._held.pop((row.id, row.attempt), None)
             return
-        await self._write([Outcome(row, error=text)])
+        await self._write([Outcome(row, Ending(error=text))])
 
     # Progress, and requests to cancel.
 
     def progressed(self, job: Job) -> None:
         """A job has a progress to store."""
-        self._progressed.add(job)
-        self._progress.wake()
-
-    async def progress(self) -> float:
-        """Write the newest progress of each job; what is said meanwhile goes together next."""
-        await self._write_progress()
-        await asyncio.sleep(_PROGRESS_GAP)
-        return _FOREVER
-
-    async def _write_progress(self) -> None:
-        # One at a time: whoever ends an attempt also waits for the write that is under way.
-        async with self._progressing:
-            jobs, self._progressed = self._progressed, set()
-            reports, self._unsaved = self._unsaved, {}
-            for job in jobs:
-                if (text := job.take_progress()) is not None:
-                    reports[job.key] = text
-            if not reports:
-                return
-            try:
-                await self._store.progress(self.holder, reports)
-            except (DatabaseUnavailableError, asyncio.CancelledError):
-                self._unsaved = reports
-                raise
+        self._reports.add(job)
+        self._reports.loop.wake()
 
     def hint_cancel(self, holder: str | None) -> None:
         """Somebody may have asked to cancel a task of a holder, or of any."""

@@ -26,7 +26,8 @@ from rowlock._handlers import Handler
 from rowlock._ids import new_id
 from rowlock._json import dumps
 from rowlock._loop import Loop
-from rowlock._store import NewRow, Store
+from rowlock._operations import NewRow
+from rowlock._store import Store
 from rowlock._url import async_url, default_database
 from rowlock.errors import (
     DatabaseUnavailableError,

@@ -1,0 +1,458 @@
+"""Every database operation, once.
+
+An operation is a generator: it yields a statement with its parameters and is sent the rows. It
+knows no driver and does not wait, so the same code runs between BEGIN and COMMIT of asyncpg and
+in one call inside the thread of an SQLite connection, where a transaction must not span an
+`await`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+from rowlock import _cursor
+from rowlock._endings import Ending
+from rowlock._ids import id_instant
+from rowlock._json import loads
+from rowlock._paging import segments
+from rowlock._statements import Statement, Statements, TaskRow
+from rowlock._tables import REVISION
+from rowlock.errors import SchemaError
+from rowlock.models import (
+    SortDirection,
+    SortProperty,
+    Task,
+    TaskError,
+    TaskPage,
+    TaskProgress,
+    TaskStatus,
+)
+
+T = TypeVar("T")
+Operation = Generator[tuple[Statement, Mapping[str, Any]], Sequence[Any], T]
+
+Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
+
+_COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """What `create` stores: checked, the payload as JSON text, durations in milliseconds."""
+
+    id: str
+    type: str
+    payload: str | None
+    retries_remaining: int | None
+    retry_interval: int | None
+    retain_for: int
+    priority: int
+    run_at: datetime | None
+    delay: int
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended.
+
+    Attributes:
+        row: the row as it was claimed.
+        ending: how its handler ended.
+    """
+
+    row: TaskRow
+    ending: Ending
+
+    @property
+    def status(self) -> TaskStatus:
+        """What the task becomes."""
+        if self.ending.cancelled:
+            return TaskStatus.CANCELLED
+        if self.ending.error is None:
+            return TaskStatus.SUCCESS
+        return TaskStatus.PENDING if self.retries else TaskStatus.FAILED
+
+    @property
+    def retries(self) -> bool:
+        """Whether the task goes back to pending."""
+        return (
+            self.ending.error is not None
+            and self.ending.retry
+            and not self.ending.cancelled
+            and self.row.retries_remaining != 0
+        )
+
+    @property
+    def drops(self) -> bool:
+        """Whether the row is removed at once."""
+        return self.row.retain_for == 0 and not self.retries
+
+
+class Operations(ABC):
+    """The operations, with what the two databases say differently left open.
+
+    Instants called `now` are `datetime | None`; None is the clock that the database goes by.
+    """
+
+    sql: ClassVar[Statements]
+
+    def __init__(self, *, retry_interval: int, max_lost_workers: int) -> None:
+        self._retry_interval = retry_interval
+        self._max_lost_workers = max_lost_workers
+
+    @abstractmethod
+    def _now(self, now: datetime | None) -> Any:
+        """Return the parameter `now`."""
+
+    @abstractmethod
+    def _to_time(self, value: datetime) -> Any:
+        """Return an instant as the driver takes it."""
+
+    @abstractmethod
+    def _from_time(self, value: Any) -> datetime:
+        """Return an instant that came from the driver."""
+
+    @abstractmethod
+    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
+        """Return driver rows of all columns."""
+
+    @abstractmethod
+    def _id(self, value: Any) -> str:
+        """Return an id that came from the driver."""
+
+    @abstractmethod
+    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the parameters of a batch."""
+
+    def to_task(self, row: TaskRow) -> Task:
+        """Return a row as the public model."""
+        status = TaskStatus(row.status)
+        modified = self._from_time(row.date_modified)
+        return Task(
+            id=row.id,
+            type=row.type,
+            thread_id=row.thread_id,
+            retry_interval=row.retry_interval,
+            retries_remaining=row.retries_remaining,
+            date_created=self._from_time(row.date_created),
+            date_modified=modified,
+            date_completed=modified if status in _COMPLETED else None,
+            date_cancelled=modified if status is TaskStatus.CANCELLED else None,
+            date_retain_until=(
+                None if row.date_retain_until is None else self._from_time(row.date_retain_until)
+            ),
+            status=status,
+            payload=loads(row.payload),
+            result=loads(row.result),
+            error=None if row.error is None else TaskError.model_validate_json(row.error),
+            attempt=row.attempt,
+            priority=row.priority,
+            run_at=self._from_time(row.run_at),
+            key=row.key,
+            progress=None if row.progress is None else TaskProgress(**loads(row.progress)),
+        )
+
+    def _verify(self) -> Operation[None]:
+        try:
+            rows = yield self.sql.revision, {}
+        except SchemaError:
+            rows = []
+        found = rows[0][0] if rows else None
+        if found is None:
+            raise no_schema()
+        if found < REVISION:
+            raise SchemaError(
+                f"the rowlock schema is at revision {found}, {REVISION} is needed: "
+                "run `rowlock db upgrade`"
+            )
+
+    def _insert_parameters(self, row: NewRow, now: datetime | None) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "type": row.type,
+            "priority": row.priority,
+            "retries_remaining": row.retries_remaining,
+            "retry_interval": row.retry_interval,
+            "retain_for": row.retain_for,
+            "date_created": self._to_time(id_instant(row.id)),
+            "key": row.key,
+            "payload": row.payload,
+            "run_at": None if row.run_at is None else self._to_time(row.run_at),
+            "delay": row.delay,
+            "now": self._now(now),
+        }
+
+    def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
+        ids: dict[str, str] = {}
+        # In the order of keys, or two callers with the same keys wait for each other.
+        for row in sorted(rows, key=lambda row: row.key or ""):
+            ids[row.id] = yield from self._insert(row, now)
+        return [ids[row.id] for row in rows]
+
+    def _insert(self, row: NewRow, now: datetime | None) -> Operation[str]:
+        parameters = self._insert_parameters(row, now)
+        if row.key is None:
+            yield self.sql.insert, parameters
+            return row.id
+        rows = yield self.sql.insert_keyed, parameters
+        return self._id(rows[0][0])
+
+    def _get(self, task_id: str) -> Operation[Task | None]:
+        rows = yield self.sql.get, {"id": task_id}
+        return self._only(rows)
+
+    def _counts(self, task_type: str | None) -> Operation[dict[TaskStatus, int]]:
+        if task_type is None:
+            rows = yield self.sql.counts, {}
+        else:
+            rows = yield self.sql.counts_of_type, {"type": task_type}
+        return {TaskStatus(status): count for status, count in rows}
+
+    def _retry(self, task_id: str, now: datetime | None) -> Operation[Task | None]:
+        parameters = {"id": task_id, "now": self._now(now)}
+        rows = yield self.sql.retry_waiting, parameters
+        if not rows:
+            rows = yield self.sql.retry_ended, parameters
+        return self._only(rows)
+
+    def _cancel(self, task_id: str, now: datetime | None, running: bool) -> Operation[Task | None]:
+        parameters = {"id": task_id, "now": self._now(now)}
+        # Asked about a running task, a second look: it may be pending again by then.
+        for _ in range(2):
+            rows = yield self.sql.cancel_keep, parameters
+            if rows:
+                return self._only(rows)
+            rows = yield self.sql.cancel_drop, parameters
+            if rows:
+                *columns, instant = rows[0]
+                (row,) = self._rows([columns])
+                return self.to_task(
+                    row._replace(status=TaskStatus.CANCELLED.value, date_modified=instant)
+                )
+            if not running:
+                return None
+            rows = yield self.sql.ask_cancel, parameters
+            if rows:
+                return self._only(rows)
+        return None
+
+    def _remove(self, task_id: str) -> Operation[bool]:
+        rows = yield self.sql.remove, {"id": task_id}
+        return bool(rows)
+
+    def _page(self, walk: Walk, cursor: _cursor.Position | None, limit: int) -> Operation[TaskPage]:
+        task_type, task_status, sort, direction = walk
+        parts = segments(sort, task_status, typed=task_type is not None)
+        tasks: list[Task] = []
+        first = 0 if cursor is None else cursor.segment
+        for number, part in enumerate(parts[first:], first):
+            after = part.start(number, direction)
+            if cursor is not None and number == first:
+                after = cursor
+            value = part.value(after)
+            parameters = {
+                "type": task_type,
+                "value": self._to_time(value) if isinstance(value, datetime) else value,
+                "id": after.id,
+                # One more than the page holds tells whether there is another page.
+                "limit": limit - len(tasks) + 1,
+            }
+            order = ("id",) if part.order is None else (part.order, "id")
+            statement = self.sql.page(order, part.statuses, task_type is not None, direction)
+            for row in self._rows((yield statement, parameters)):
+                if len(tasks) == limit:
+                    return TaskPage(entities=tasks, cursor=_cursor.encode(after, walk))
+                task = self.to_task(row)
+                tasks.append(task)
+                after = part.position(number, task)
+        return TaskPage(entities=tasks)
+
+    def _finish(
+        self, holder: str, outcomes: Sequence[Outcome], rows: bool, now: datetime | None
+    ) -> Operation[dict[str, Task | None]]:
+        common = {
+            "holder": holder,
+            "now": self._now(now),
+            "retry_interval": self._retry_interval,
+        }
+        done: dict[str, Task | None] = {}
+        # The order of ids is the order of locks, the same in every statement of every worker.
+        ordered = sorted(map(self._bounded, outcomes), key=lambda outcome: outcome.row.id)
+        kept: list[Outcome] = []
+        dropped: dict[str, Outcome] = {}
+        failed: list[Outcome] = []
+        for o in ordered:
+            if o.drops:
+                dropped[o.row.id] = o
+            elif o.status is TaskStatus.SUCCESS:
+                kept.append(o)
+            else:
+                failed.append(o)
+        if kept:
+            batch = self._batch(
+                [
+                    {"id": o.row.id, "attempt": o.row.attempt, "result": o.ending.result}
+                    for o in kept
+                ]
+            )
+            if rows:
+                found = yield self.sql.succeed_row, {**common, **batch}
+                done.update((row.id, self.to_task(row)) for row in self._rows(found))
+            else:
+                found = yield self.sql.succeed, {**common, **batch}
+                done.update((self._id(row[0]), None) for row in found)
+        if dropped:
+            batch = self._batch(
+                [{"id": o.row.id, "attempt": o.row.attempt} for o in dropped.values()]
+            )
+            found = yield self.sql.drop, {**common, **batch}
+            for raw_id, *ended in found:
+                task_id = self._id(raw_id)
+                done[task_id] = self._dropped(dropped[task_id], *ended) if rows else None
+        # Last: each statement may commit by itself, and a task that is pending again may be
+        # claimed before the end of this is told to anybody.
+        if failed:
+            batch = self._batch([_failure(o) for o in failed])
+            found = yield self.sql.fail, {**common, **batch}
+            ended = yield from self._ended(found)
+            done.update((task.id, task) for task in ended)
+        return done
+
+    def _ended(self, found: Sequence[Any]) -> Operation[list[Task]]:
+        rows = self._rows(found)
+        for row in rows:
+            if row.status == TaskStatus.CANCELLED and row.retain_for == 0:
+                yield self.sql.drop_cancelled, {"id": row.id}
+        return [self.to_task(row) for row in rows]
+
+    def _dropped(self, outcome: Outcome, asked: Any, instant: Any) -> Task:
+        if asked is not None and outcome.status is TaskStatus.FAILED:
+            outcome = replace(outcome, ending=replace(outcome.ending, cancelled=True))
+        return self.to_task(
+            outcome.row._replace(
+                status=outcome.status.value,
+                result=outcome.ending.result,
+                error=outcome.ending.error,
+                date_modified=instant,
+                lost_workers=outcome.row.lost_workers + outcome.ending.lost,
+            )
+        )
+
+    def _bounded(self, outcome: Outcome) -> Outcome:
+        if not outcome.ending.lost or outcome.row.lost_workers + 1 < self._max_lost_workers:
+            return outcome
+        return replace(outcome, ending=replace(outcome.ending, retry=False))
+
+    def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
+        batch = self._batch(
+            [
+                {"id": task_id, "attempt": attempt, "progress": text}
+                for (task_id, attempt), text in sorted(reports.items())
+            ]
+        )
+        yield self.sql.progress, {"holder": holder, **batch}
+
+    def _asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> Operation[set[str]]:
+        rows = yield self.sql.asked, {"holder": holder, **self._attempts(attempts)}
+        return {self._id(row[0]) for row in rows}
+
+    def _extend(
+        self,
+        holder: str,
+        attempts: Sequence[tuple[str, int]],
+        lease: int,
+        now: datetime | None,
+    ) -> Operation[set[str]]:
+        rows = yield (
+            self.sql.extend,
+            {"holder": holder, "lease": lease, "now": self._now(now), **self._attempts(attempts)},
+        )
+        return {self._id(row[0]) for row in rows}
+
+    def _release(
+        self, holder: str, attempts: Sequence[tuple[str, int]], now: datetime | None
+    ) -> Operation[list[Task]]:
+        rows = yield (
+            self.sql.release,
+            {"holder": holder, "now": self._now(now), **self._attempts(attempts)},
+        )
+        return (yield from self._ended(rows))
+
+    def _attempts(self, attempts: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        return self._batch(
+            [{"id": task_id, "attempt": attempt} for task_id, attempt in sorted(attempts)]
+        )
+
+    def _sweep(self, limit: int, now: datetime | None) -> Operation[tuple[int, list[Task]]]:
+        instant = self._now(now)
+        raw = yield self.sql.expired, {"limit": limit, "now": instant}
+        lost = sorted(self._rows(raw))
+        outcomes = [self._lost(row) for row in lost]
+        changed: list[Task] = []
+        dropped = {o.row.id: o for o in outcomes if o.drops}
+        if dropped:
+            batch = self._batch(
+                [
+                    {"id": o.row.id, "attempt": o.row.attempt, "holder": o.row.thread_id}
+                    for o in dropped.values()
+                ]
+            )
+            found = yield self.sql.drop_expired, {"now": instant, **batch}
+            for raw_id, *ended in found:
+                changed.append(self._dropped(dropped[self._id(raw_id)], *ended))
+        kept = [o for o in outcomes if not o.drops]
+        if kept:
+            found = yield (
+                self.sql.fail_expired,
+                {
+                    "now": instant,
+                    "retry_interval": self._retry_interval,
+                    **self._batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
+                },
+            )
+            changed.extend((yield from self._ended(found)))
+        return len(lost), changed
+
+    def _lost(self, row: TaskRow) -> Outcome:
+        count = row.lost_workers + 1
+        error = TaskError(
+            name="LeaseLostError",
+            message=(
+                f"worker {row.thread_id} was lost while it held attempt {row.attempt} "
+                f"(lost worker {count} of {self._max_lost_workers})"
+            ),
+            source="rowlock",
+        )
+        ending = Ending(
+            error=error.model_dump_json(by_alias=True),
+            lost=True,
+            cancelled=row.cancel_requested is not None,
+        )
+        return self._bounded(Outcome(row, ending))
+
+    def _forget(self, limit: int, now: datetime | None) -> Operation[int]:
+        rows = yield self.sql.forget, {"limit": limit, "now": self._now(now)}
+        return len(rows)
+
+    def _only(self, rows: Sequence[Any]) -> Task | None:
+        return self.to_task(self._rows(rows)[0]) if rows else None
+
+
+def no_schema() -> SchemaError:
+    """Return the error of a database without rowlock's tables."""
+    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
+
+
+def _failure(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.row.id,
+        "attempt": outcome.row.attempt,
+        "error": outcome.ending.error,
+        "retry": outcome.retries,
+        "lost": int(outcome.ending.lost),
+    }
