@@ -139,6 +139,8 @@ class Pool:
         self._moved_at = time.monotonic()
         self._broken_until = 0.0
         self._breaks = 0
+        # With no more waiting than this it is time to claim, as `room` found last.
+        self._low = 0
         # How long a job takes; unknown at first.
         self._seconds: float | None = None
 
@@ -153,7 +155,8 @@ class Pool:
             return 0
         workers = self._workers()
         prefetch = self._prefetch(workers)
-        if not workers or len(self._waiting) > prefetch // 2:
+        self._low = prefetch // 2
+        if not workers or len(self._waiting) > self._low:
             return 0
         return max(0, workers + prefetch - len(self._running) - len(self._waiting))
 
@@ -359,7 +362,7 @@ class Pool:
         job = self._waiting.popleft()
         if self._waiting:
             self._wake_one()
-        if len(self._waiting) <= self._prefetch(self._workers()) // 2:
+        if len(self._waiting) <= self._low:
             self.owner.refill(self.handler.task_type)
         return job
 
