@@ -38,7 +38,7 @@ VERSION_TABLE = "rowlock_alembic_version"
 
 
 class _Wire(TypeDecorator[Any]):
-    """A column whose values go to and from the driver as they are; see `Operations` for their form."""
+    """A column whose values go to and from the driver as they are, in the form of `Operations`."""
 
     def bind_processor(self, dialect: Dialect) -> None:
         return None
