@@ -1,5 +1,6 @@
 """A SQL-backed durable task queue: rows, row locks, fenced workers."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rowlock._context import RunningTask, current_task
@@ -19,6 +20,9 @@ from rowlock.models import (
     HandlerOptions,
     Limits,
     NewTask,
+    ScheduledTaskInfo,
+    ScheduledTaskState,
+    ScheduledTaskTime,
     SortDirection,
     SortProperty,
     Task,
@@ -30,6 +34,7 @@ from rowlock.models import (
 
 if TYPE_CHECKING:
     from rowlock.queue import TaskQueue
+    from rowlock.scheduler import TaskScheduler
 
 __all__ = [
     "DatabaseUnavailableError",
@@ -44,6 +49,9 @@ __all__ = [
     "QueueClosedError",
     "RowlockError",
     "RunningTask",
+    "ScheduledTaskInfo",
+    "ScheduledTaskState",
+    "ScheduledTaskTime",
     "SchemaError",
     "SortDirection",
     "SortProperty",
@@ -52,18 +60,20 @@ __all__ = [
     "TaskPage",
     "TaskProgress",
     "TaskQueue",
+    "TaskScheduler",
     "TaskStatus",
     "WorkerProcessError",
     "current_task",
 ]
 
 
+_LAZY = {"TaskQueue": "rowlock.queue", "TaskScheduler": "rowlock.scheduler"}
+
+
 def __getattr__(name: str) -> Any:
     # A worker process imports what its handler needs of rowlock, and that is never SQLAlchemy,
     # which is most of the time and the memory of the import.
-    if name == "TaskQueue":
-        from rowlock.queue import TaskQueue
-
-        globals()[name] = TaskQueue
-        return TaskQueue
+    if name in _LAZY:
+        found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

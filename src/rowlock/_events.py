@@ -69,6 +69,19 @@ class RowUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulesChanged:
+    """Another process may have changed scheduled tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFailed:
+    """The function of a scheduled task raised, or its row cannot be read."""
+
+    schedule_id: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class TaskChanged:
     """A change of a task's status is durable. `task` is the task after the change."""
 
@@ -83,6 +96,8 @@ Event = (
     | CallbackFailed
     | HookFailed
     | RowUnreadable
+    | SchedulesChanged
+    | ScheduleFailed
     | TaskChanged
 )
 
@@ -123,5 +138,7 @@ def log(event: Event) -> None:
             logger.error("a worker of type %r failed in its hook", task_type, exc_info=error)
         case RowUnreadable(task_id, error):
             logger.error("task %s: its row cannot be read: %s", task_id, error)
-        case TaskChanged():
+        case ScheduleFailed(schedule_id, error):
+            logger.error("scheduled task %r failed", schedule_id, exc_info=error)
+        case TaskChanged() | SchedulesChanged():
             pass

@@ -87,7 +87,7 @@ class Handler:
             source=f"{module}.{method}",
             function=function,
             is_async=is_async,
-            takes_payload=_takes_payload(function),
+            takes_payload=takes_argument(function),
             executor=executor,
             workers=options.max_worker_count or _default_workers(executor),
             options=options,
@@ -135,7 +135,8 @@ def _function(module: Any, name: str, value: str) -> Callable[..., Any]:
     return result
 
 
-def _takes_payload(function: Callable[..., Any]) -> bool:
+def takes_argument(function: Callable[..., Any]) -> bool:
+    """Tell whether a function can be called with one argument."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature

@@ -106,15 +106,15 @@ class Operations(ABC):
         self._max_lost_workers = max_lost_workers
 
     @abstractmethod
-    def _now(self, now: datetime | None) -> Any:
+    def instant(self, now: datetime | None) -> Any:
         """Return the parameter `now`."""
 
     @abstractmethod
-    def _to_time(self, value: datetime) -> Any:
+    def to_time(self, value: datetime) -> Any:
         """Return an instant as the driver takes it."""
 
     @abstractmethod
-    def _from_time(self, value: Any) -> datetime:
+    def from_time(self, value: Any) -> datetime:
         """Return an instant that came from the driver."""
 
     @abstractmethod
@@ -122,29 +122,29 @@ class Operations(ABC):
         """Return driver rows of all columns."""
 
     @abstractmethod
-    def _id(self, value: Any) -> str:
+    def to_id(self, value: Any) -> str:
         """Return an id that came from the driver."""
 
     @abstractmethod
-    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the parameters of a batch."""
 
     def to_task(self, row: TaskRow) -> Task:
         """Return a row as the public model."""
         status = TaskStatus(row.status)
-        modified = self._from_time(row.date_modified)
+        modified = self.from_time(row.date_modified)
         return Task(
             id=row.id,
             type=row.type,
             thread_id=row.thread_id,
             retry_interval=row.retry_interval,
             retries_remaining=row.retries_remaining,
-            date_created=self._from_time(row.date_created),
+            date_created=self.from_time(row.date_created),
             date_modified=modified,
             date_completed=modified if status in _COMPLETED else None,
             date_cancelled=modified if status is TaskStatus.CANCELLED else None,
             date_retain_until=(
-                None if row.date_retain_until is None else self._from_time(row.date_retain_until)
+                None if row.date_retain_until is None else self.from_time(row.date_retain_until)
             ),
             status=status,
             payload=loads(row.payload),
@@ -152,9 +152,13 @@ class Operations(ABC):
             error=None if row.error is None else TaskError.model_validate_json(row.error),
             attempt=row.attempt,
             priority=row.priority,
-            run_at=self._from_time(row.run_at),
+            run_at=self.from_time(row.run_at),
             key=row.key,
             progress=None if row.progress is None else TaskProgress(**loads(row.progress)),
+            schedule_id=row.schedule_id,
+            scheduled_for=(
+                None if row.scheduled_for is None else self.from_time(row.scheduled_for)
+            ),
         )
 
     def _verify(self) -> Operation[None]:
@@ -179,12 +183,12 @@ class Operations(ABC):
             "retries_remaining": row.retries_remaining,
             "retry_interval": row.retry_interval,
             "retain_for": row.retain_for,
-            "date_created": self._to_time(id_instant(row.id)),
+            "date_created": self.to_time(id_instant(row.id)),
             "key": row.key,
             "payload": row.payload,
-            "run_at": None if row.run_at is None else self._to_time(row.run_at),
+            "run_at": None if row.run_at is None else self.to_time(row.run_at),
             "delay": row.delay,
-            "now": self._now(now),
+            "now": self.instant(now),
         }
 
     def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
@@ -200,7 +204,7 @@ class Operations(ABC):
             yield self.sql.insert, parameters
             return row.id
         rows = yield self.sql.insert_keyed, parameters
-        return self._id(rows[0][0])
+        return self.to_id(rows[0][0])
 
     def _get(self, task_id: str) -> Operation[Task | None]:
         rows = yield self.sql.get, {"id": task_id}
@@ -214,14 +218,14 @@ class Operations(ABC):
         return {TaskStatus(status): count for status, count in rows}
 
     def _retry(self, task_id: str, now: datetime | None) -> Operation[Task | None]:
-        parameters = {"id": task_id, "now": self._now(now)}
+        parameters = {"id": task_id, "now": self.instant(now)}
         rows = yield self.sql.retry_waiting, parameters
         if not rows:
             rows = yield self.sql.retry_ended, parameters
         return self._only(rows)
 
     def _cancel(self, task_id: str, now: datetime | None, running: bool) -> Operation[Task | None]:
-        parameters = {"id": task_id, "now": self._now(now)}
+        parameters = {"id": task_id, "now": self.instant(now)}
         # Asked about a running task, a second look: it may be pending again by then.
         for _ in range(2):
             rows = yield self.sql.cancel_keep, parameters
@@ -257,7 +261,7 @@ class Operations(ABC):
             value = part.value(after)
             parameters = {
                 "type": task_type,
-                "value": self._to_time(value) if isinstance(value, datetime) else value,
+                "value": self.to_time(value) if isinstance(value, datetime) else value,
                 "id": after.id,
                 # One more than the page holds tells whether there is another page.
                 "limit": limit - len(tasks) + 1,
@@ -277,7 +281,7 @@ class Operations(ABC):
     ) -> Operation[dict[str, Task | None]]:
         common = {
             "holder": holder,
-            "now": self._now(now),
+            "now": self.instant(now),
             "retry_interval": self._retry_interval,
         }
         done: dict[str, Task | None] = {}
@@ -294,7 +298,7 @@ class Operations(ABC):
             else:
                 failed.append(o)
         if kept:
-            batch = self._batch(
+            batch = self.batch(
                 [
                     {"id": o.row.id, "attempt": o.row.attempt, "result": o.ending.result}
                     for o in kept
@@ -305,19 +309,19 @@ class Operations(ABC):
                 done.update((row.id, self.to_task(row)) for row in self._rows(found))
             else:
                 found = yield self.sql.succeed, {**common, **batch}
-                done.update((self._id(row[0]), None) for row in found)
+                done.update((self.to_id(row[0]), None) for row in found)
         if dropped:
-            batch = self._batch(
+            batch = self.batch(
                 [{"id": o.row.id, "attempt": o.row.attempt} for o in dropped.values()]
             )
             found = yield self.sql.drop, {**common, **batch}
             for raw_id, *ended in found:
-                task_id = self._id(raw_id)
+                task_id = self.to_id(raw_id)
                 done[task_id] = self._dropped(dropped[task_id], *ended) if rows else None
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
         if failed:
-            batch = self._batch([_failure(o) for o in failed])
+            batch = self.batch([_failure(o) for o in failed])
             found = yield self.sql.fail, {**common, **batch}
             ended = yield from self._ended(found)
             done.update((task.id, task) for task in ended)
@@ -349,7 +353,7 @@ class Operations(ABC):
         return replace(outcome, ending=replace(outcome.ending, retry=False))
 
     def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
-        batch = self._batch(
+        batch = self.batch(
             [
                 {"id": task_id, "attempt": attempt, "progress": text}
                 for (task_id, attempt), text in sorted(reports.items())
@@ -359,7 +363,7 @@ class Operations(ABC):
 
     def _asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> Operation[set[str]]:
         rows = yield self.sql.asked, {"holder": holder, **self._attempts(attempts)}
-        return {self._id(row[0]) for row in rows}
+        return {self.to_id(row[0]) for row in rows}
 
     def _extend(
         self,
@@ -370,33 +374,38 @@ class Operations(ABC):
     ) -> Operation[set[str]]:
         rows = yield (
             self.sql.extend,
-            {"holder": holder, "lease": lease, "now": self._now(now), **self._attempts(attempts)},
+            {
+                "holder": holder,
+                "lease": lease,
+                "now": self.instant(now),
+                **self._attempts(attempts),
+            },
         )
-        return {self._id(row[0]) for row in rows}
+        return {self.to_id(row[0]) for row in rows}
 
     def _release(
         self, holder: str, attempts: Sequence[tuple[str, int]], now: datetime | None
     ) -> Operation[list[Task]]:
         rows = yield (
             self.sql.release,
-            {"holder": holder, "now": self._now(now), **self._attempts(attempts)},
+            {"holder": holder, "now": self.instant(now), **self._attempts(attempts)},
         )
         return (yield from self._ended(rows))
 
     def _attempts(self, attempts: Sequence[tuple[str, int]]) -> dict[str, Any]:
-        return self._batch(
+        return self.batch(
             [{"id": task_id, "attempt": attempt} for task_id, attempt in sorted(attempts)]
         )
 
     def _sweep(self, limit: int, now: datetime | None) -> Operation[tuple[int, list[Task]]]:
-        instant = self._now(now)
+        instant = self.instant(now)
         raw = yield self.sql.expired, {"limit": limit, "now": instant}
         lost = sorted(self._rows(raw))
         outcomes = [self._lost(row) for row in lost]
         changed: list[Task] = []
         dropped = {o.row.id: o for o in outcomes if o.drops}
         if dropped:
-            batch = self._batch(
+            batch = self.batch(
                 [
                     {"id": o.row.id, "attempt": o.row.attempt, "holder": o.row.thread_id}
                     for o in dropped.values()
@@ -404,7 +413,7 @@ class Operations(ABC):
             )
             found = yield self.sql.drop_expired, {"now": instant, **batch}
             for raw_id, *ended in found:
-                changed.append(self._dropped(dropped[self._id(raw_id)], *ended))
+                changed.append(self._dropped(dropped[self.to_id(raw_id)], *ended))
         kept = [o for o in outcomes if not o.drops]
         if kept:
             found = yield (
@@ -412,7 +421,7 @@ class Operations(ABC):
                 {
                     "now": instant,
                     "retry_interval": self._retry_interval,
-                    **self._batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
+                    **self.batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )
             changed.extend((yield from self._ended(found)))
@@ -436,7 +445,7 @@ class Operations(ABC):
         return self._bounded(Outcome(row, ending))
 
     def _forget(self, limit: int, now: datetime | None) -> Operation[int]:
-        rows = yield self.sql.forget, {"limit": limit, "now": self._now(now)}
+        rows = yield self.sql.forget, {"limit": limit, "now": self.instant(now)}
         return len(rows)
 
     def _only(self, rows: Sequence[Any]) -> Task | None:

@@ -15,11 +15,11 @@ from sqlalchemy import (
     Executable,
     FromClause,
     Select,
+    Table,
     any_,
     bindparam,
     func,
     literal_column,
-    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -42,9 +42,13 @@ HEALTH_CHECK = 10.0
 HEALTH_TIMEOUT = 4.0
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
+SCHEDULE_CHANNEL = "rowlock_schedule"
 
 # A claim skips locked rows, which a stricter isolation would refuse as a conflict.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+# A process that is stopped in the midst of it must not hold its locks for ever.
+_BEGIN_TOGETHER = f"{_BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 
 # Pages are read in the order of an index. A planner with old statistics may believe that few
 # rows match and sort them all; these make it take the one index that has the order.
@@ -109,8 +113,8 @@ class PostgresDialect(Dialect):
     def __init__(self) -> None:
         self._dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
 
-    def insert(self) -> Any:
-        return insert(task)
+    def insert(self, table: Table) -> Any:
+        return insert(table)
 
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("INTERVAL '1 millisecond'")
@@ -133,7 +137,6 @@ class PostgresDialect(Dialect):
 _dialect = PostgresDialect()
 _claim = _dialect.compile(Statements(_dialect).claim(text(_CHOSEN)))
 _next_due = _dialect.compile(text(_NEXT_DUE))
-_clock = _dialect.compile(select(_dialect.now))
 _notify = _dialect.compile(
     text("SELECT pg_notify(:channel, hint) FROM unnest(CAST(:hints AS text[])) AS hint")
 )
@@ -167,14 +170,17 @@ class PostgresStore(Store):
     _listening: AsyncConnection | None = None
 
     async def open(self) -> None:
-        await self._read(self._verify())
+        await self.read(self._verify())
 
     async def close(self) -> None:
         await self.unwatch()
         await super().close()
 
     async def watch(
-        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+        self,
+        wake: Callable[[str | None], None],
+        asked: Callable[[str | None], None],
+        rescheduled: Callable[[], None],
     ) -> float:
         """Keep one connection listening; a hint names a type, or the holder of a task."""
         if self._listening is not None and not await self._is_alive(self._listening):
@@ -189,6 +195,7 @@ class PostgresStore(Store):
                     async with asyncio.timeout(HEALTH_TIMEOUT):
                         await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
                         await driver.add_listener(CANCEL_CHANNEL, lambda *args: asked(args[3]))
+                        await driver.add_listener(SCHEDULE_CHANNEL, lambda *args: rescheduled())
                 except BaseException:
                     await _discard(connection)
                     raise
@@ -196,6 +203,7 @@ class PostgresStore(Store):
             # What was done while nobody listened gave no hint.
             wake(None)
             asked(None)
+            rescheduled()
         return HEALTH_CHECK
 
     async def unwatch(self) -> None:
@@ -222,6 +230,9 @@ class PostgresStore(Store):
     async def hint_cancel(self, holder: str) -> None:
         await self._send(CANCEL_CHANNEL, [holder])
 
+    async def hint_schedules(self) -> None:
+        await self._send(SCHEDULE_CHANNEL, [""])
+
     async def _send(self, channel: str, hints: Iterable[str]) -> None:
         async with self._session() as fetch:
             await fetch(_notify, {"channel": channel, "hints": list(hints)})
@@ -233,7 +244,7 @@ class PostgresStore(Store):
         async with self._session(_BEGIN) as fetch:
             if any(row.key is not None for row in rows):
                 return await _drive(self._insert_each(rows, now), fetch)
-            ((instant,),) = await fetch(_clock, {"now": now})
+            ((instant,),) = await fetch(self.sql.clock, {"now": now})
             await fetch.driver.copy_records_to_table(
                 task.name,
                 records=[_record(row, instant) for row in rows],
@@ -268,7 +279,11 @@ class PostgresStore(Store):
         async with self._session() as fetch:
             return await _drive(operation, fetch)
 
-    async def _read(self, operation: Operation[T]) -> T:
+    async def together(self, operation: Operation[T]) -> T:
+        async with self._session(_BEGIN_TOGETHER) as fetch:
+            return await _drive(operation, fetch)
+
+    async def read(self, operation: Operation[T]) -> T:
         return await self._write(operation)
 
     async def _read_sorted(self, operation: Operation[T]) -> T:
@@ -297,13 +312,13 @@ class PostgresStore(Store):
                 raise
             await connection.close()
 
-    def _now(self, now: datetime | None) -> datetime | None:
+    def instant(self, now: datetime | None) -> datetime | None:
         return now
 
-    def _to_time(self, value: datetime) -> datetime:
+    def to_time(self, value: datetime) -> datetime:
         return value
 
-    def _from_time(self, value: Any) -> datetime:
+    def from_time(self, value: Any) -> datetime:
         assert isinstance(value, datetime)  # noqa: S101
         # The first and the last instant are stored as infinities, and come back naive.
         return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
@@ -311,10 +326,10 @@ class PostgresStore(Store):
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
         return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]
 
-    def _id(self, value: Any) -> str:
+    def to_id(self, value: Any) -> str:
         return value if isinstance(value, str) else str(value.hex)
 
-    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Executable,
     FromClause,
     Select,
+    Table,
     Text,
     bindparam,
     func,
@@ -53,8 +54,8 @@ class SqliteDialect(Dialect):
     def __init__(self) -> None:
         self._dialect = sqlite.dialect(paramstyle="named")
 
-    def insert(self) -> Any:
-        return insert(task)
+    def insert(self, table: Table) -> Any:
+        return insert(table)
 
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("1000")
@@ -123,7 +124,7 @@ class SqliteStore(Store):
             raise SchemaError(f"there is no database {file}: run `rowlock db upgrade`")
         try:
             self._reader = await self._connect()
-            await self._read(self._verify())
+            await self.read(self._verify())
             self._writer = await self._connect()
             await self._in_thread(self._writer, _use_wal)
         except BaseException:
@@ -139,7 +140,10 @@ class SqliteStore(Store):
         await super().close()
 
     async def watch(
-        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+        self,
+        wake: Callable[[str | None], None],
+        asked: Callable[[str | None], None],
+        rescheduled: Callable[[], None],
     ) -> float:
         """Look whether another connection has committed anything."""
         ((version,),) = await self._in_thread(self._writer, _run_read, _one(_data_version, {}))
@@ -147,6 +151,7 @@ class SqliteStore(Store):
             self._seen_version = version
             wake(None)
             asked(None)
+            rescheduled()
         return WATCH_INTERVAL
 
     async def unwatch(self) -> None:
@@ -161,13 +166,19 @@ class SqliteStore(Store):
     async def hint_cancel(self, holder: str) -> None:
         """Do nothing: others see the change of the file."""
 
+    async def hint_schedules(self) -> None:
+        """Do nothing: others see the change of the file."""
+
+    async def together(self, operation: Operation[T]) -> T:
+        return await self._write(operation)
+
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         return await self._write(self._insert_each(rows, now))
 
     async def claim(
         self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
     ) -> list[TaskRow]:
-        return await self._write(self._claim(holder, rooms, lease, self._now(now)))
+        return await self._write(self._claim(holder, rooms, lease, self.instant(now)))
 
     def _claim(
         self, holder: str, rooms: Mapping[str, int], lease: int, now: int
@@ -194,7 +205,7 @@ class SqliteStore(Store):
         return sorted(self._rows(claimed), key=lambda row: (-row.priority, row.run_at, row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
-        return await self._read(self._next_due(list(types), self._now(now)))
+        return await self.read(self._next_due(list(types), self.instant(now)))
 
     def _next_due(self, types: Sequence[str], now: int) -> Operation[float | None]:
         first: int | None = None
@@ -222,12 +233,12 @@ class SqliteStore(Store):
             raise
         return result
 
-    async def _read(self, operation: Operation[T]) -> T:
+    async def read(self, operation: Operation[T]) -> T:
         result: T = await self._in_thread(self._reader, _run_read, operation)
         return result
 
     async def _read_sorted(self, operation: Operation[T]) -> T:
-        return await self._read(operation)
+        return await self.read(operation)
 
     async def _connect(self) -> AsyncConnection:
         with _translated(self._engine.url.database):
@@ -249,22 +260,22 @@ class SqliteStore(Store):
             # The only door into the connection's thread; SQLAlchemy's dialect goes through it too.
             return await driver._execute(function, driver._conn, *args)  # type: ignore[no-untyped-call]
 
-    def _now(self, now: datetime | None) -> int:
-        return self._to_time(datetime.now(UTC) if now is None else now)
+    def instant(self, now: datetime | None) -> int:
+        return self.to_time(datetime.now(UTC) if now is None else now)
 
-    def _to_time(self, value: datetime) -> int:
+    def to_time(self, value: datetime) -> int:
         return (value - _EPOCH) // _MICROSECOND
 
-    def _from_time(self, value: Any) -> datetime:
+    def from_time(self, value: Any) -> datetime:
         return _EPOCH + timedelta(microseconds=value)
 
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
         return [TaskRow._make(row) for row in rows]
 
-    def _id(self, value: Any) -> str:
+    def to_id(self, value: Any) -> str:
         return str(value)
 
-    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"batch": json.dumps(rows)}
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
+    Table,
     Text,
     TextClause,
     Update,
@@ -66,6 +67,8 @@ class TaskRow(NamedTuple):
     error: str | None
     progress: str | None
     cancel_requested: Any
+    schedule_id: str | None = None
+    scheduled_for: Any = None
 
 
 _COLUMNS: Final = [
@@ -111,8 +114,8 @@ class Dialect(ABC):
     """The instant that decides what is due, expired and past retention."""
 
     @abstractmethod
-    def insert(self) -> Any:
-        """An INSERT into the task table that can have an ON CONFLICT clause."""
+    def insert(self, table: Table) -> Any:
+        """An INSERT that can have an ON CONFLICT clause."""
 
     @abstractmethod
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -135,10 +138,11 @@ class Statements:
     """Every statement that the two databases share."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+        self.dialect = dialect
         self._now = dialect.now
         build = dialect.compile
 
+        self.clock = build(select(self._now))
         self.revision = build(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
         self.insert = build(self._insert())
         self.insert_keyed = build(self._insert_keyed())
@@ -189,7 +193,7 @@ class Statements:
             "status": constant(TaskStatus.PENDING),
             "run_at": func.coalesce(
                 bindparam("run_at", type_=TimeType),
-                self._dialect.after(self._now, bindparam("delay", type_=BigInteger)),
+                self.dialect.after(self._now, bindparam("delay", type_=BigInteger)),
             ),
             "attempt": literal_column("0"),
             "thread_id": literal_column("'0'"),
@@ -198,10 +202,10 @@ class Statements:
         }
 
     def _insert(self) -> Executable:
-        return cast(Executable, self._dialect.insert().values(self._insert_values()))
+        return cast(Executable, self.dialect.insert(task).values(self._insert_values()))
 
     def _insert_keyed(self) -> Executable:
-        insert = self._dialect.insert().values(self._insert_values())
+        insert = self.dialect.insert(task).values(self._insert_values())
         # DO NOTHING would return no row, and the row that was in the way may be gone by the
         # time of a second look.
         return cast(
@@ -222,7 +226,7 @@ class Statements:
                 status=constant(TaskStatus.PROCESSING),
                 attempt=task.c.attempt + literal_column("1"),
                 thread_id=bindparam("holder", type_=Text),
-                lease_until=self._dialect.after(self._now, bindparam("lease", type_=BigInteger)),
+                lease_until=self.dialect.after(self._now, bindparam("lease", type_=BigInteger)),
                 date_modified=self._now,
             )
             .returning(*_COLUMNS)
@@ -231,7 +235,7 @@ class Statements:
     def _retain_until(self) -> ColumnElement[Any]:
         zero: ColumnElement[int] = literal_column("0")
         return case(
-            (task.c.retain_for > zero, self._dialect.after(self._now, task.c.retain_for)),
+            (task.c.retain_for > zero, self.dialect.after(self._now, task.c.retain_for)),
             else_=null(),
         )
 
@@ -252,7 +256,7 @@ class Statements:
         return case((unkept, self._now), (ended, self._retain_until()), else_=null())
 
     def _succeed(self) -> Update:
-        batch = self._dialect.batch({"id": IdType(), "attempt": Integer(), "result": Text()})
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer(), "result": Text()})
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
@@ -277,7 +281,7 @@ class Statements:
         }
         if expired:
             columns["holder"] = Text()
-        batch = self._dialect.batch(columns)
+        batch = self.dialect.batch(columns)
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
         cancelled = task.c.cancel_requested.is_not(None)
         again = and_(batch.c.retry, not_(cancelled))
@@ -298,7 +302,7 @@ class Statements:
                     (again, task.c.retries_remaining - literal_column("1")),
                     else_=task.c.retries_remaining,
                 ),
-                run_at=case((again, self._dialect.after(self._now, interval)), else_=task.c.run_at),
+                run_at=case((again, self.dialect.after(self._now, interval)), else_=task.c.run_at),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
                 lost_workers=task.c.lost_workers + batch.c.lost,
@@ -321,7 +325,7 @@ class Statements:
         columns = {"id": IdType(), "attempt": Integer()}
         if expired:
             columns["holder"] = Text()
-        batch = self._dialect.batch(columns)
+        batch = self.dialect.batch(columns)
         fence = [task.c.id, task.c.attempt]
         if expired:
             fence.append(task.c.thread_id)
@@ -341,18 +345,16 @@ class Statements:
         )
 
     def _extend(self) -> Executable:
-        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
-            .values(
-                lease_until=self._dialect.after(self._now, bindparam("lease", type_=BigInteger))
-            )
+            .values(lease_until=self.dialect.after(self._now, bindparam("lease", type_=BigInteger)))
             .returning(task.c.id)
         )
 
     def _release(self) -> Executable:
-        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
         cancelled = task.c.cancel_requested.is_not(None)
         return (
             update(task)
@@ -372,7 +374,7 @@ class Statements:
         )
 
     def _progress(self) -> Executable:
-        batch = self._dialect.batch({"id": IdType(), "attempt": Integer(), "progress": Text()})
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer(), "progress": Text()})
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
@@ -380,7 +382,7 @@ class Statements:
         )
 
     def _asked(self) -> Executable:
-        batch = self._dialect.batch({"id": IdType(), "attempt": Integer()})
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
         return select(task.c.id).where(
             self._held(batch, bindparam("holder", type_=Text)),
             task.c.cancel_requested.is_not(None),
@@ -475,7 +477,7 @@ class Statements:
             .limit(bindparam("limit", type_=Integer))
             .with_for_update(skip_locked=True)
         )
-        return delete(task).where(self._dialect.one_of(task.c.id, past)).returning(task.c.id)
+        return delete(task).where(self.dialect.one_of(task.c.id, past)).returning(task.c.id)
 
     def _page(
         self,
@@ -524,10 +526,10 @@ class Statements:
             part = part.order_by(*(key.desc() if descending else key for key in keys))
             ranges.append(part.limit(bindparam("limit", type_=Integer)))
         if len(ranges) == 1:
-            return self._dialect.compile(ranges[0])
+            return self.dialect.compile(ranges[0])
         merged = union_all(*(select(part.subquery()) for part in ranges)).subquery()
         keys = [merged.c[name] for name in order]
-        return self._dialect.compile(
+        return self.dialect.compile(
             select(merged)
             .order_by(*(key.desc() if descending else key for key in keys))
             .limit(bindparam("limit", type_=Integer))

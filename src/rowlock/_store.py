@@ -66,13 +66,17 @@ class Store(Operations):
 
     @abstractmethod
     async def watch(
-        self, wake: Callable[[str | None], None], asked: Callable[[str | None], None]
+        self,
+        wake: Callable[[str | None], None],
+        asked: Callable[[str | None], None],
+        rescheduled: Callable[[], None],
     ) -> float:
         """Look for what others did; return the seconds until the next look.
 
         Args:
             wake: called with the type that there may be work for, None for any.
             asked: called with the holder whose tasks may be asked to be cancelled, None for any.
+            rescheduled: called when scheduled tasks may have changed.
         """
 
     @abstractmethod
@@ -92,11 +96,19 @@ class Store(Operations):
         """Tell a holder, in whichever process, to look which of its tasks are to be cancelled."""
 
     @abstractmethod
-    async def _write(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction that may write."""
+    async def hint_schedules(self) -> None:
+        """Tell other processes that scheduled tasks have changed."""
 
     @abstractmethod
-    async def _read(self, operation: Operation[T]) -> T:
+    async def together(self, operation: Operation[T]) -> T:
+        """Run an operation in one transaction, all of it or nothing."""
+
+    @abstractmethod
+    async def _write(self, operation: Operation[T]) -> T:
+        """Run an operation that writes; on PostgreSQL each statement commits by itself."""
+
+    @abstractmethod
+    async def read(self, operation: Operation[T]) -> T:
         """Run an operation that only reads."""
 
     @abstractmethod
@@ -138,16 +150,16 @@ class Store(Operations):
         for row in rows:
             statement = self.sql.insert if row.key is None else self.sql.insert_keyed
             result = await connection.execute(statement.core, self._insert_parameters(row, now))
-            ids.append(row.id if row.key is None else self._id(result.scalar_one()))
+            ids.append(row.id if row.key is None else self.to_id(result.scalar_one()))
         return ids
 
     async def get(self, task_id: str) -> Task | None:
         """Return a task."""
-        return await self._read(self._get(task_id))
+        return await self.read(self._get(task_id))
 
     async def counts(self, task_type: str | None) -> dict[TaskStatus, int]:
         """Return how many tasks have each status."""
-        return await self._read(self._counts(task_type))
+        return await self.read(self._counts(task_type))
 
     async def retry(self, task_id: str, now: datetime | None = None) -> Task | None:
         """Make a waiting or ended task due now; return it, None if it is neither."""
@@ -214,7 +226,7 @@ class Store(Operations):
 
     async def asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> set[str]:
         """Return the ids of those attempts whose tasks somebody asked to cancel."""
-        return await self._read(self._asked(holder, attempts))
+        return await self.read(self._asked(holder, attempts))
 
     async def extend(
         self,

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, UUID
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -101,6 +101,8 @@ task = Table(
     Column("error", JsonType),
     Column("progress", JsonType),
     Column("cancel_requested", TimeType),
+    Column("schedule_id", _NAME),
+    Column("scheduled_for", TimeType),
 )
 
 _pending = task.c.status == "pending"
@@ -137,4 +139,39 @@ Index(
     unique=True,
     postgresql_where=_keyed,
     sqlite_where=_keyed,
+)
+
+# `token` changes with every write, which is what a compare-and-set compares. `next_trigger` is
+# the earliest of the `times`, and null while nothing is to trigger.
+scheduled_task = Table(
+    "rowlock_scheduled_task",
+    metadata,
+    Column("id", _NAME, primary_key=True),
+    Column("token", IdType, nullable=False),
+    Column("times", JsonType, nullable=False),
+    Column("next_trigger", TimeType),
+    Column("paused_since", TimeType),
+    Column("misfire", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("task_type", _NAME),
+    Column("payload", JsonType),
+    Column("retries_remaining", Integer),
+    Column("retry_interval", BigInteger),
+    Column("retain_for", BigInteger, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("delay", BigInteger, nullable=False),
+    Column("last_trigger", TimeType),
+    Column("last_outcome", Text),
+    Column("last_error", JsonType),
+    Column("last_task_id", IdType),
+    Column("last_skip", TimeType),
+    Column("last_skip_reason", Text),
+)
+
+_waiting = scheduled_task.c.next_trigger.is_not(None)
+Index(
+    "ix_rowlock_scheduled_task_due",
+    scheduled_task.c.next_trigger,
+    postgresql_where=_waiting,
+    sqlite_where=_waiting,
 )

@@ -18,6 +18,7 @@ from rowlock._events import (
     HookFailed,
     OutcomeRefused,
     RowUnreadable,
+    SchedulesChanged,
     TaskChanged,
 )
 from rowlock._handlers import Handler
@@ -280,7 +281,10 @@ class Worker:
 
     async def watch(self) -> float:
         """Look once for work that other processes created."""
-        return await self._store.watch(self.hint, self.hint_cancel)
+        return await self._store.watch(self.hint, self.hint_cancel, self._rescheduled)
+
+    def _rescheduled(self) -> None:
+        self._events.emit(SchedulesChanged())
 
     def hook_failed(self, task_type: str, error: BaseException) -> None:
         """A worker of the type could not start, or failed at its end."""

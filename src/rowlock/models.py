@@ -19,6 +19,7 @@ from pydantic import (
     PlainSerializer,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -217,6 +218,8 @@ class Task(_Model):
         run_at: not claimed before this instant.
         key: the idempotency key.
         progress: what a handler last said about it; kept over retries.
+        schedule_id: the scheduled task that created it.
+        scheduled_for: the instant at which that was due.
     """
 
     id: str
@@ -238,6 +241,8 @@ class Task(_Model):
     run_at: Instant
     key: str | None = None
     progress: TaskProgress | None = None
+    schedule_id: str | None = None
+    scheduled_for: Instant | None = None
 
 
 class TaskPage(_Model):
@@ -250,6 +255,117 @@ class TaskPage(_Model):
 
     entities: list[Task]
     cursor: str | None = None
+
+
+def _epoch_milliseconds(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    if value.utcoffset() is None:
+        raise ValueError("a datetime without a time zone")
+    return (to_utc(value) - EPOCH) // timedelta(milliseconds=1)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Interval = Annotated[int, Field(strict=True, ge=1, le=MAX_DURATION_MS)] | None
+LAST_INSTANT = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+
+
+class ScheduledTaskTime(_Model):
+    """When a scheduled task triggers: at an instant, then every interval; or by a cron line.
+
+    Attributes:
+        next_trigger_time: milliseconds since the epoch, or an aware datetime on input. The first
+            instant; without one, the first is an interval from now. With a cron line, nothing
+            comes before it.
+        interval_days: days of 24 hours; added to the other intervals.
+        interval_hours: hours.
+        interval_minutes: minutes.
+        interval_seconds: seconds.
+        cron: "minute hour day-of-month month day-of-week", optionally with the second first.
+        timezone: of the cron line, as "Europe/Berlin"; by default UTC. Where clocks go forward, a
+            line that names minute and hour comes at the change if its time is left out. Where
+            they go back, it comes the first time. A line with a star as minute or hour comes
+            whenever the clocks show its time.
+    """
+
+    next_trigger_time: (
+        Annotated[
+            int,
+            BeforeValidator(_epoch_milliseconds),
+            Field(strict=True, ge=0, le=LAST_INSTANT),
+        ]
+        | None
+    ) = None
+    interval_days: _Interval = None
+    interval_hours: _Interval = None
+    interval_minutes: _Interval = None
+    interval_seconds: _Interval = None
+    cron: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    timezone: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @property
+    def interval(self) -> int:
+        """The interval in milliseconds, 0 if there is none."""
+        minutes = ((self.interval_days or 0) * 24 + (self.interval_hours or 0)) * 60
+        return ((minutes + (self.interval_minutes or 0)) * 60 + (self.interval_seconds or 0)) * 1000
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.interval > MAX_DURATION_MS:
+            raise ValueError("the interval is longer than a hundred years")
+        if self.cron is None and self.timezone is not None:
+            raise ValueError("a timezone is only for a cron line")
+        if self.cron is not None:
+            from rowlock._cron import Cron
+
+            if self.interval:
+                raise ValueError("a cron line and an interval exclude each other")
+            Cron(self.cron, self.timezone or "UTC")
+        return self
+
+
+class ScheduledTaskInfo(_Model):
+    """All scheduled tasks.
+
+    Attributes:
+        tasks: of each id its times, with the instant at which each triggers next, none if it
+            triggers no more.
+    """
+
+    tasks: dict[str, list[ScheduledTaskTime]]
+
+
+class ScheduledTaskState(_Model):
+    """A scheduled task as it is stored.
+
+    Attributes:
+        id: its id.
+        times: as in `ScheduledTaskInfo`.
+        paused_since: when it was paused, None if it is not.
+        task_type: the type of the tasks that it creates, None if it calls a function.
+        misfire: "coalesce" or "catch_up".
+        overlap: "allow" or "skip".
+        last_trigger_time: the instant that last triggered.
+        last_outcome: "created" for a task; for a function "started", "success" or "failed". One
+            that stays "started" ended with its process.
+        last_error: why the function failed, or the scheduled task was paused.
+        last_task_id: the task that was created last.
+        last_skip_time: the instant that was last left out.
+        last_skip_reason: why.
+    """
+
+    id: str
+    times: list[ScheduledTaskTime]
+    paused_since: Instant | None = None
+    task_type: str | None = None
+    misfire: str
+    overlap: str
+    last_trigger_time: Instant | None = None
+    last_outcome: str | None = None
+    last_error: TaskError | None = None
+    last_task_id: str | None = None
+    last_skip_time: Instant | None = None
+    last_skip_reason: str | None = None
 
 
 class HandlerOptions(_Model):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -54,6 +54,19 @@ if TYPE_CHECKING:
 # another.
 _HINT_GAP = 0.005
 _NO_HINT = 3600.0
+
+
+class Companion(Protocol):
+    """What starts and stops with a queue."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    async def stop(self, timeout: float) -> None:
+        """End; what runs gets so many seconds."""
+
+    def hurry(self) -> None:
+        """End the grace period of a `stop` that is under way."""
 
 
 class TaskQueue:
@@ -119,6 +132,7 @@ class TaskQueue:
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
         self._opened: Store | None = None
         self._worker: Worker | None = None
+        self._companions: list[Companion] = []
         self._hinted: set[str] = set()
         self._hints = Loop("hints", self._send_hints, self._events.emit)
         self._hints_task: asyncio.Task[None] | None = None
@@ -252,6 +266,13 @@ class TaskQueue:
         for handler in self._handlers.values():
             self._worker.set_handler(handler)
         self._worker.start()
+        for companion in self._companions:
+            companion.start()
+
+    def _attach(self, companion: Companion) -> None:
+        self._companions.append(companion)
+        if self._worker is not None:
+            companion.start()
 
     async def stop(self) -> None:
         """Claim no more; give what runs `stop_timeout` to finish, and put the rest back.
@@ -263,12 +284,19 @@ class TaskQueue:
         if worker is None:
             return
         if worker.stopping is None:
-            worker.stopping = asyncio.ensure_future(worker.stop())
+            worker.stopping = asyncio.ensure_future(self._stop(worker))
         else:
             worker.hurry()
+            for companion in self._companions:
+                companion.hurry()
         await asyncio.shield(worker.stopping)
         if self._worker is worker:
             self._worker = None
+
+    async def _stop(self, worker: Worker) -> None:
+        timeout = self._stop_timeout / 1000
+        stops = (companion.stop(timeout) for companion in self._companions)
+        await asyncio.gather(worker.stop(), *stops)
 
     # Tasks.
 

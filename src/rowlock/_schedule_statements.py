@@ -1,0 +1,202 @@
+"""The statements on the table of scheduled tasks, built once for each database."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.types import TypeEngine
+
+from rowlock._statements import Dialect, constant
+from rowlock._tables import IdType, JsonType, TimeType, scheduled_task, task
+from rowlock.models import TaskStatus
+
+
+class ScheduleRow(NamedTuple):
+    """A row as it comes from the driver, but for ids, which are always 32 hex digits."""
+
+    id: str
+    token: str
+    times: str
+    next_trigger: Any
+    paused_since: Any
+    misfire: str
+    overlap: str
+    task_type: str | None
+    payload: str | None
+    retries_remaining: int | None
+    retry_interval: int | None
+    retain_for: int
+    priority: int
+    delay: int
+    last_trigger: Any
+    last_outcome: str | None
+    last_error: str | None
+    last_task_id: str | None
+    last_skip: Any
+    last_skip_reason: str | None
+
+
+_JSON: Final = ("times", "payload", "last_error")
+_COLUMNS: Final = [
+    sql_cast(scheduled_task.c[name], Text).label(name) if name in _JSON else scheduled_task.c[name]
+    for name in ScheduleRow._fields
+]
+# As they travel in a batch.
+_KINDS: Final[dict[str, TypeEngine[Any]]] = {
+    name: Text() if isinstance(scheduled_task.c[name].type, JsonType | Text) else column.type
+    for name, column in scheduled_task.c.items()
+}
+_TASK_KINDS: Final[dict[str, TypeEngine[Any]]] = {
+    "id": IdType(),
+    "type": Text(),
+    "priority": Integer(),
+    "delay": BigInteger(),
+    "retries_remaining": Integer(),
+    "retry_interval": BigInteger(),
+    "retain_for": BigInteger(),
+    "date_created": TimeType(),
+    "payload": Text(),
+    "schedule_id": Text(),
+    "scheduled_for": TimeType(),
+}
+
+
+@cache
+def schedule_statements(dialect: Dialect) -> ScheduleStatements:
+    """Return the statements of a database."""
+    return ScheduleStatements(dialect)
+
+
+class ScheduleStatements:
+    """Every statement on scheduled tasks, and how they create tasks."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._now = dialect.now
+        build = dialect.compile
+        named = scheduled_task.c.id == bindparam("id", type_=Text)
+
+        self.insert = build(self._insert())
+        self.get = build(self._select().where(named).with_for_update())
+        self.look = build(select(*_COLUMNS).where(named))
+        self.times = build(
+            select(
+                scheduled_task.c.id,
+                sql_cast(scheduled_task.c.times, Text),
+            ).order_by(scheduled_task.c.id)
+        )
+        self.remove = build(delete(scheduled_task).where(named).returning(scheduled_task.c.id))
+        self.next_due = build(
+            select(func.min(scheduled_task.c.next_trigger), self._now.label("now")).where(
+                self._ours()
+            )
+        )
+        self.due = build(
+            self._select()
+            .where(scheduled_task.c.next_trigger <= self._now, self._ours())
+            .order_by(scheduled_task.c.next_trigger)
+            .limit(bindparam("limit", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+        self.write = build(self._write())
+        self.ended = build(self._ended())
+        self.create_tasks = build(self._create_tasks())
+
+    def _select(self) -> Select[Any]:
+        last = (
+            select(task.c.status)
+            .where(task.c.id == scheduled_task.c.last_task_id)
+            .scalar_subquery()
+        )
+        return select(*_COLUMNS, last.label("last_status"), self._now.label("now"))
+
+    def _ours(self) -> ColumnElement[bool]:
+        # What creates a task is anybody's; what calls a function, only theirs who have it.
+        ours = self._dialect.batch({"id": Text()})
+        return or_(
+            scheduled_task.c.task_type.is_not(None),
+            scheduled_task.c.id.in_(select(ours.c.id)),
+        )
+
+    def _insert(self) -> Executable:
+        batch = self._dialect.batch(_KINDS)
+        insert = self._dialect.insert(scheduled_task).from_select(
+            list(_KINDS),
+            select(*(_from_batch(batch.c[name], name) for name in _KINDS))
+            # SQLite would take the conflict clause for one of a join.
+            .where(literal_column("true")),
+        )
+        return cast(
+            Executable,
+            insert.on_conflict_do_nothing(index_elements=["id"]).returning(scheduled_task.c.id),
+        )
+
+    def _write(self) -> Executable:
+        batch = self._dialect.batch({**_KINDS, "new_token": IdType()})
+        values = {
+            name: _from_batch(batch.c[name], name) for name in _KINDS if name not in ("id", "token")
+        }
+        return (
+            update(scheduled_task)
+            # The compare-and-set. With it nobody writes what was computed from an older row.
+            .where(scheduled_task.c.id == batch.c.id, scheduled_task.c.token == batch.c.token)
+            .values(token=batch.c.new_token, **values)
+            .returning(scheduled_task.c.id)
+        )
+
+    def _ended(self) -> Executable:
+        columns = {"id": Text(), "due": TimeType(), "outcome": Text(), "error": Text()}
+        batch = self._dialect.batch(columns)
+        return (
+            update(scheduled_task)
+            .where(
+                scheduled_task.c.id == batch.c.id,
+                scheduled_task.c.last_trigger == batch.c.due,
+                scheduled_task.c.last_outcome == literal_column("'started'"),
+            )
+            .values(
+                last_outcome=batch.c.outcome,
+                last_error=sql_cast(batch.c.error, JsonType),
+            )
+        )
+
+    def _create_tasks(self) -> Executable:
+        batch = self._dialect.batch(_TASK_KINDS)
+        values: dict[str, ColumnElement[Any]] = {
+            name: sql_cast(batch.c[name], JsonType) if name == "payload" else batch.c[name]
+            for name in _TASK_KINDS
+            if name != "delay"
+        }
+        values |= {
+            "status": constant(TaskStatus.PENDING),
+            "run_at": self._dialect.after(self._now, batch.c.delay),
+            "attempt": literal_column("0"),
+            "thread_id": literal_column("'0'"),
+            "lost_workers": literal_column("0"),
+            "date_modified": self._now,
+        }
+        return cast(
+            Executable,
+            self._dialect.insert(task).from_select(list(values), select(*values.values())),
+        )
+
+
+def _from_batch(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    return sql_cast(column, JsonType) if name in _JSON else column

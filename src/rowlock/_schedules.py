@@ -1,0 +1,480 @@
+"""Scheduled tasks in the database.
+
+What triggers is decided and recorded in one transaction: the rows that are due are read and
+locked, their next instants written by compare-and-set, and the tasks that they create inserted.
+So an instant triggers once, whoever else looks at the same moment or wakes from a long sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rowlock._endings import describe
+from rowlock._ids import id_instant, new_id
+from rowlock._operations import NewRow, Operation
+from rowlock._schedule_statements import ScheduleRow, schedule_statements
+from rowlock._store import Store
+from rowlock._times import (
+    STORED_TIMES,
+    StoredTime,
+    first,
+    following,
+    to_datetime,
+    to_milliseconds,
+)
+from rowlock.models import (
+    Limits,
+    ScheduledTaskState,
+    ScheduledTaskTime,
+    TaskError,
+    TaskStatus,
+)
+
+# So many instants of one scheduled task are caught up in one transaction.
+CATCH_UP = 100
+
+_UNFINISHED = (TaskStatus.PENDING, TaskStatus.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSchedule:
+    """A scheduled task as it was given, checked.
+
+    Attributes:
+        id: its id.
+        times: when it triggers.
+        misfire: "coalesce" or "catch_up".
+        overlap: "allow" or "skip".
+        template: what the tasks are like that it creates, None if it calls a function.
+    """
+
+    id: str
+    times: Sequence[ScheduledTaskTime]
+    misfire: str
+    overlap: str
+    template: NewRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A function is to be called.
+
+    Attributes:
+        id: of which scheduled task.
+        due: the instant that triggers.
+    """
+
+    id: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the call of a function ended: "success", or "failed" with an error as JSON text."""
+
+    trigger: Trigger
+    outcome: str
+    error: str | None
+
+
+@dataclass(slots=True)
+class Advance:
+    """What one look for due scheduled tasks has done.
+
+    Attributes:
+        found: how many were due and free.
+        triggers: the functions to call.
+        types: the types of the tasks that were created.
+        damaged: those that cannot be read, which are put aside.
+    """
+
+    found: int = 0
+    triggers: list[Trigger] = field(default_factory=list)
+    types: set[str] = field(default_factory=set)
+    damaged: list[tuple[str, Exception]] = field(default_factory=list)
+
+
+class Schedules:
+    """The operations on scheduled tasks.
+
+    Instants called `now` are `datetime | None`; None is the clock that the database goes by.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sql = schedule_statements(store.sql.dialect)
+
+    async def add(self, new: NewSchedule, now: datetime | None = None) -> bool:
+        """Store a scheduled task; with the times that it has already it keeps its instants.
+
+        Returns:
+            Whether the table has changed.
+        """
+        return await self._store.together(self._add(new, now))
+
+    async def remove(self, schedule_id: str) -> bool:
+        """Delete a scheduled task; return whether there was one."""
+        return await self._store.together(self._remove(schedule_id))
+
+    async def times(self) -> dict[str, list[StoredTime]]:
+        """Return the times of all scheduled tasks; none of those that cannot be read."""
+        return await self._store.read(self._times())
+
+    async def state(self, schedule_id: str) -> ScheduledTaskState | None:
+        """Return a scheduled task."""
+        return await self._store.read(self._state(schedule_id))
+
+    async def pause(self, schedule_id: str, now: datetime | None = None) -> bool:
+        """Let a scheduled task trigger no more; return whether it did."""
+        return await self._store.together(self._pause(schedule_id, now))
+
+    async def resume(self, schedule_id: str, now: datetime | None = None) -> bool:
+        """Let a scheduled task trigger again, at its instants from now on."""
+        return await self._store.together(self._resume(schedule_id, now))
+
+    async def next_due(self, ours: Iterable[str], now: datetime | None = None) -> float | None:
+        """Return the seconds until something is due: 0 if it is, None if nothing waits.
+
+        Args:
+            ours: the ids whose functions can be called here.
+            now: the instant.
+        """
+        return await self._store.read(self._next_due(ours, now))
+
+    async def advance(
+        self, ours: Iterable[str], limit: int, now: datetime | None = None
+    ) -> Advance:
+        """Trigger what is due, of up to `limit` scheduled tasks: of each function one instant."""
+        return await self._store.together(self._advance(ours, limit, now))
+
+    async def trigger(self, schedule_id: str, ours: bool, now: datetime | None = None) -> Advance:
+        """Trigger a scheduled task now, whatever its instants; `found` is 0 if it cannot be.
+
+        Args:
+            schedule_id: which.
+            ours: whether its function can be called here.
+            now: the instant.
+        """
+        return await self._store.together(self._trigger(schedule_id, ours, now))
+
+    async def record(self, ends: Sequence[End]) -> None:
+        """Store how calls ended, unless the scheduled task has triggered again."""
+        await self._store.together(self._record(ends))
+
+    def _add(self, new: NewSchedule, now: datetime | None) -> Operation[bool]:
+        ((instant,),) = yield self._store.sql.clock, {"now": self._store.instant(now)}
+        milliseconds = to_milliseconds(self._store.from_time(instant))
+        times = [StoredTime(given=time, next=first(time, milliseconds)) for time in new.times]
+        row = self._with_times(_row_of(new), times)
+        # A row that was in the way may be gone by the time of the second look.
+        while not (yield self._sql.insert, self._store.batch([row._asdict()])):
+            found = yield from self._found(new.id, now)
+            if found is None:
+                continue
+            old, _, _ = found
+            changed = row._replace(**{name: getattr(old, name) for name in _KEPT})
+            try:
+                stored = STORED_TIMES.validate_json(old.times)
+            except ValueError:
+                stored = []
+            if [time.given for time in stored] == list(new.times):
+                times = stored
+            changed = self._with_times(changed, times)
+            if changed == old:
+                return False
+            yield from self._write([changed])
+            return True
+        return True
+
+    def _remove(self, schedule_id: str) -> Operation[bool]:
+        rows = yield self._sql.remove, {"id": schedule_id}
+        return bool(rows)
+
+    def _times(self) -> Operation[dict[str, list[StoredTime]]]:
+        rows = yield self._sql.times, {}
+        found: dict[str, list[StoredTime]] = {}
+        for schedule_id, text in rows:
+            try:
+                found[schedule_id] = STORED_TIMES.validate_json(text)
+            except ValueError:
+                found[schedule_id] = []
+        return found
+
+    def _state(self, schedule_id: str) -> Operation[ScheduledTaskState | None]:
+        rows = yield self._sql.look, {"id": schedule_id}
+        if not rows:
+            return None
+        row = self._row(rows[0])
+        return ScheduledTaskState(
+            id=row.id,
+            times=[time.shown() for time in STORED_TIMES.validate_json(row.times)],
+            paused_since=self._instant(row.paused_since),
+            task_type=row.task_type,
+            misfire=row.misfire,
+            overlap=row.overlap,
+            last_trigger_time=self._instant(row.last_trigger),
+            last_outcome=row.last_outcome,
+            last_error=(
+                None if row.last_error is None else TaskError.model_validate_json(row.last_error)
+            ),
+            last_task_id=row.last_task_id,
+            last_skip_time=self._instant(row.last_skip),
+            last_skip_reason=row.last_skip_reason,
+        )
+
+    def _pause(self, schedule_id: str, now: datetime | None) -> Operation[bool]:
+        found = yield from self._found(schedule_id, now)
+        if found is None or found[0].paused_since is not None:
+            return False
+        row, _, instant = found
+        yield from self._write([row._replace(paused_since=instant, next_trigger=None)])
+        return True
+
+    def _resume(self, schedule_id: str, now: datetime | None) -> Operation[bool]:
+        found = yield from self._found(schedule_id, now)
+        if found is None or found[0].paused_since is None:
+            return False
+        row, _, instant = found
+        row = row._replace(paused_since=None)
+        milliseconds = to_milliseconds(self._store.from_time(instant))
+        times = []
+        for time in STORED_TIMES.validate_json(row.times):
+            if time.next is not None and time.next < milliseconds:
+                row = row._replace(
+                    last_skip=self._store.to_time(to_datetime(time.next)),
+                    last_skip_reason="it was paused",
+                )
+                later = following(time.given, time.next, milliseconds - 1)
+                time = time.model_copy(update={"next": later})
+            times.append(time)
+        yield from self._write([self._with_times(row, times)])
+        return True
+
+    def _next_due(self, ours: Iterable[str], now: datetime | None) -> Operation[float | None]:
+        ((due, instant),) = yield (
+            self._sql.next_due,
+            {"now": self._store.instant(now), **self._ids(ours)},
+        )
+        if due is None:
+            return None
+        wait = self._store.from_time(due) - self._store.from_time(instant)
+        return max(0.0, wait.total_seconds())
+
+    def _advance(self, ours: Iterable[str], limit: int, now: datetime | None) -> Operation[Advance]:
+        instant = self._store.instant(now)
+        rows = yield self._sql.due, {"now": instant, "limit": limit, **self._ids(ours)}
+        done = Advance(found=len(rows))
+        changed: dict[str, ScheduleRow] = {}
+        tasks: list[dict[str, Any]] = []
+        for raw in rows:
+            row, status, moment = self._split(raw)
+            created: list[dict[str, Any]] = []
+            try:
+                row, due = self._take(row, self._store.from_time(moment))
+                if row.task_type is None:
+                    row = self._started(row, due[0])
+                else:
+                    row, created = self._tasks(row, due, status)
+            except Exception as error:
+                # One row that rowlock has not written must not keep the others waiting.
+                done.damaged.append((row.id, error))
+                row, created = row._replace(next_trigger=None, last_error=_error(error)), []
+            else:
+                if row.task_type is None:
+                    done.triggers.append(Trigger(row.id, to_datetime(due[0])))
+            changed[row.id] = row
+            tasks += created
+        written = yield from self._write(list(changed.values()))
+        done.triggers = [trigger for trigger in done.triggers if trigger.id in written]
+        tasks = [task for task in tasks if task["schedule_id"] in written]
+        yield from self._create(tasks, instant)
+        done.types.update(task["type"] for task in tasks)
+        return done
+
+    def _trigger(self, schedule_id: str, ours: bool, now: datetime | None) -> Operation[Advance]:
+        done = Advance()
+        found = yield from self._found(schedule_id, now)
+        if found is None or (found[0].task_type is None and not ours):
+            return done
+        row, status, instant = found
+        due = to_milliseconds(self._store.from_time(instant))
+        done.found = 1
+        if row.task_type is None:
+            row = self._started(row, due)
+            done.triggers.append(Trigger(row.id, to_datetime(due)))
+        else:
+            row, tasks = self._tasks(row, [due], status)
+            done.types.update(task["type"] for task in tasks)
+            yield from self._create(tasks, self._store.instant(now))
+        yield from self._write([row])
+        return done
+
+    def _record(self, ends: Sequence[End]) -> Operation[None]:
+        yield (
+            self._sql.ended,
+            self._store.batch(
+                [
+                    {
+                        "id": end.trigger.id,
+                        "due": self._store.to_time(end.trigger.due),
+                        "outcome": end.outcome,
+                        "error": end.error,
+                    }
+                    for end in sorted(ends, key=lambda end: end.trigger.id)
+                ]
+            ),
+        )
+
+    def _take(self, row: ScheduleRow, now: datetime) -> tuple[ScheduleRow, list[int]]:
+        """Take the instants of a row that trigger now, and move it on."""
+        times = STORED_TIMES.validate_json(row.times)
+        present = to_milliseconds(now)
+        due: list[int] = []
+        while len(due) < (1 if row.task_type is None else CATCH_UP):
+            instant, place = min(
+                ((time.next, place) for place, time in enumerate(times) if time.next is not None),
+                default=(present + 1, 0),
+            )
+            if instant > present:
+                break
+            due.append(instant)
+            after = present if row.misfire == "coalesce" else instant
+            later = following(times[place].given, instant, after)
+            times[place] = times[place].model_copy(update={"next": later})
+        if not due:
+            raise ValueError("next_trigger is not the earliest of the times")
+        return self._with_times(row, times), due
+
+    def _with_times(self, row: ScheduleRow, times: Sequence[StoredTime]) -> ScheduleRow:
+        waiting = [time.next for time in times if time.next is not None]
+        waits = waiting and row.paused_since is None
+        return row._replace(
+            times=_dump(times),
+            next_trigger=self._store.to_time(to_datetime(min(waiting))) if waits else None,
+        )
+
+    def _started(self, row: ScheduleRow, due: int) -> ScheduleRow:
+        return row._replace(
+            last_trigger=self._store.to_time(to_datetime(due)),
+            last_outcome="started",
+            last_error=None,
+        )
+
+    def _tasks(
+        self, row: ScheduleRow, due: Sequence[int], status: str | None
+    ) -> tuple[ScheduleRow, list[dict[str, Any]]]:
+        """Return the tasks that instants create."""
+        tasks: list[dict[str, Any]] = []
+        for milliseconds in due:
+            instant = self._store.to_time(to_datetime(milliseconds))
+            if row.overlap == "skip" and status in _UNFINISHED:
+                row = row._replace(
+                    last_skip=instant, last_skip_reason=f"task {row.last_task_id} was {status}"
+                )
+                continue
+            task_id = new_id()
+            tasks.append(
+                {
+                    "id": task_id,
+                    "type": row.task_type,
+                    "priority": row.priority,
+                    "delay": row.delay,
+                    "retries_remaining": row.retries_remaining,
+                    "retry_interval": row.retry_interval,
+                    "retain_for": row.retain_for,
+                    "date_created": self._store.to_time(id_instant(task_id)),
+                    "payload": row.payload,
+                    "schedule_id": row.id,
+                    "scheduled_for": instant,
+                }
+            )
+            status = TaskStatus.PENDING
+            row = row._replace(
+                last_trigger=instant, last_outcome="created", last_error=None, last_task_id=task_id
+            )
+        return row, tasks
+
+    def _create(self, tasks: Sequence[dict[str, Any]], now: Any) -> Operation[None]:
+        if tasks:
+            yield self._sql.create_tasks, {"now": now, **self._store.batch(tasks)}
+
+    def _write(self, rows: Sequence[ScheduleRow]) -> Operation[set[str]]:
+        if not rows:
+            return set()
+        batch = self._store.batch([{**row._asdict(), "new_token": new_id()} for row in rows])
+        written = yield self._sql.write, batch
+        return {row[0] for row in written}
+
+    def _found(
+        self, schedule_id: str, now: datetime | None
+    ) -> Operation[tuple[ScheduleRow, str | None, Any] | None]:
+        rows = yield self._sql.get, {"id": schedule_id, "now": self._store.instant(now)}
+        return self._split(rows[0]) if rows else None
+
+    def _split(self, raw: Sequence[Any]) -> tuple[ScheduleRow, str | None, Any]:
+        *columns, status, moment = raw
+        return self._row(columns), status, moment
+
+    def _row(self, columns: Sequence[Any]) -> ScheduleRow:
+        row = ScheduleRow._make(columns)
+        last = row.last_task_id
+        return row._replace(
+            token=self._store.to_id(row.token),
+            last_task_id=None if last is None else self._store.to_id(last),
+        )
+
+    def _instant(self, value: Any) -> datetime | None:
+        return None if value is None else self._store.from_time(value)
+
+    def _ids(self, ids: Iterable[str]) -> Mapping[str, Any]:
+        # An array needs an element to show its columns; no id is empty.
+        return self._store.batch([{"id": schedule_id} for schedule_id in ids] or [{"id": ""}])
+
+
+_KEPT = (
+    "token",
+    "paused_since",
+    "last_trigger",
+    "last_outcome",
+    "last_error",
+    "last_task_id",
+    "last_skip",
+    "last_skip_reason",
+)
+
+
+def _row_of(new: NewSchedule) -> ScheduleRow:
+    template = new.template
+    return ScheduleRow(
+        id=new.id,
+        token=new_id(),
+        times="[]",
+        next_trigger=None,
+        paused_since=None,
+        misfire=new.misfire,
+        overlap=new.overlap,
+        task_type=None if template is None else template.type,
+        payload=None if template is None else template.payload,
+        retries_remaining=None if template is None else template.retries_remaining,
+        retry_interval=None if template is None else template.retry_interval,
+        retain_for=0 if template is None else template.retain_for,
+        priority=0 if template is None else template.priority,
+        delay=0 if template is None else template.delay,
+        last_trigger=None,
+        last_outcome=None,
+        last_error=None,
+        last_task_id=None,
+        last_skip=None,
+        last_skip_reason=None,
+    )
+
+
+def _dump(times: Sequence[StoredTime]) -> str:
+    return STORED_TIMES.dump_json(list(times), by_alias=True).decode()
+
+
+def _error(error: Exception) -> str:
+    return describe(error, "rowlock", Limits())
