@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -56,19 +56,28 @@ class Calls:
             del self._running[schedule_id]
             self._ended(schedule_id, due, error)
 
-    def cancel(self) -> None:
-        """Cancel what can be cancelled."""
+    async def drain(self, timeout: float, hurried: asyncio.Event) -> None:
+        """Wait until nothing runs; after `timeout` seconds cancel what can be cancelled.
+
+        Args:
+            timeout: seconds.
+            hurried: ends the time when it is set.
+        """
+        if not self._running:
+            return
+        ended = asyncio.create_task(_all(self._running.values()))
+        hurry = asyncio.create_task(hurried.wait())
+        await asyncio.wait({ended, hurry}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
         for task in self._running.values():
             task.cancel()
+        # A function that swallows its cancellation must not keep `stop` for ever.
+        await asyncio.wait({ended}, timeout=1)
+        ended.cancel()
 
-    async def drain(self, timeout: float) -> None:
-        """Wait until nothing runs; after `timeout` seconds cancel what can be cancelled."""
-        if self._running:
-            await asyncio.wait(set(self._running.values()), timeout=timeout)
-        self.cancel()
-        if self._running:
-            # A function that swallows its cancellation must not keep `stop` for ever.
-            await asyncio.wait(set(self._running.values()), timeout=1)
+
+async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.wait(set(tasks))
 
 
 async def _in_thread(

@@ -176,10 +176,7 @@ class Schedules:
                 continue
             old, _, _ = found
             changed = row._replace(**{name: getattr(old, name) for name in _KEPT})
-            try:
-                stored = STORED_TIMES.validate_json(old.times)
-            except ValueError:
-                stored = []
+            stored = _stored(old.times)
             if [time.given for time in stored] == list(new.times):
                 times = stored
             changed = self._with_times(changed, times)
@@ -195,13 +192,7 @@ class Schedules:
 
     def _times(self) -> Operation[dict[str, list[StoredTime]]]:
         rows = yield self._sql.times, {}
-        found: dict[str, list[StoredTime]] = {}
-        for schedule_id, text in rows:
-            try:
-                found[schedule_id] = STORED_TIMES.validate_json(text)
-            except ValueError:
-                found[schedule_id] = []
-        return found
+        return {schedule_id: _stored(text) for schedule_id, text in rows}
 
     def _state(self, schedule_id: str) -> Operation[ScheduledTaskState | None]:
         rows = yield self._sql.look, {"id": schedule_id}
@@ -210,7 +201,7 @@ class Schedules:
         row = self._row(rows[0])
         return ScheduledTaskState(
             id=row.id,
-            times=[time.shown() for time in STORED_TIMES.validate_json(row.times)],
+            times=[time.shown() for time in _stored(row.times)],
             paused_since=self._instant(row.paused_since),
             task_type=row.task_type,
             misfire=row.misfire,
@@ -238,10 +229,13 @@ class Schedules:
         if found is None or found[0].paused_since is None:
             return False
         row, _, instant = found
+        stored = _stored(row.times)
+        if not stored:
+            return False
         row = row._replace(paused_since=None)
         milliseconds = to_milliseconds(self._store.from_time(instant))
         times = []
-        for time in STORED_TIMES.validate_json(row.times):
+        for time in stored:
             if time.next is not None and time.next < milliseconds:
                 row = row._replace(
                     last_skip=self._store.to_time(to_datetime(time.next)),
@@ -470,6 +464,14 @@ def _row_of(new: NewSchedule) -> ScheduleRow:
         last_skip=None,
         last_skip_reason=None,
     )
+
+
+def _stored(text: str) -> list[StoredTime]:
+    """Return the times of a row, none if rowlock has not written them."""
+    try:
+        return STORED_TIMES.validate_json(text)
+    except ValueError:
+        return []
 
 
 def _dump(times: Sequence[StoredTime]) -> str:

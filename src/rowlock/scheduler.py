@@ -64,6 +64,7 @@ class TaskScheduler:
         self._backoff = 0.0
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
         self._task: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
         self._hinted: asyncio.TimerHandle | None = None
         self._events.subscribe(self._on_event)
         queue._attach(self)
@@ -242,6 +243,7 @@ class TaskScheduler:
 
     def start(self) -> None:
         """Begin to trigger."""
+        self._hurry.clear()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
         self._task = asyncio.create_task(self._loop.run(), name="rowlock scheduler")
 
@@ -257,13 +259,13 @@ class TaskScheduler:
         # What a pass has taken is to be called: it is not cut short.
         await asyncio.wait({task}, timeout=_LAST_PASS)
         task.cancel()
-        await self._calls.drain(timeout)
+        await self._calls.drain(timeout, self._hurry)
         with suppress(DatabaseUnavailableError):
             await self._record()
 
     def hurry(self) -> None:
-        """Cut calls short that a `stop` under way waits for."""
-        self._calls.cancel()
+        """End the time that calls get in a `stop` under way."""
+        self._hurry.set()
 
     # The loop.
 
