@@ -26,6 +26,8 @@ def test_every_python_block_runs(tmp_path: Path) -> None:
         outputs.append(run(tmp_path, str(file)))
     assert '"location": "s3://tenant-a/images/hero.webp"' in outputs[0]
     assert outputs[1].strip() == "1002"
+    assert outputs[3].startswith("due at ") or "\ndue at " in outputs[3]
+    assert '"daily-sync":[{"nextTriggerTime":' in outputs[3]
 
 
 def run(folder: Path, *arguments: str) -> str:
