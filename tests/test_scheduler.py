@@ -298,6 +298,34 @@ async def test_one_call_at_a_time(database: str) -> None:
     assert most == 1
 
 
+async def test_by_hand_and_by_the_clock_at_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if a call can begin while what the clock has triggered is not yet called."""
+    calls: list[datetime] = []
+    taken = asyncio.Event()
+    by_hand: asyncio.Task[bool] | None = None
+    advance = Schedules.advance
+
+    async def note(due: datetime) -> None:
+        calls.append(due)
+
+    async def held(self: Schedules, *args: Any) -> Any:
+        done = await advance(self, *args)
+        taken.set()
+        while by_hand is None or not (by_hand.done() or scheduler._triggering._waiters):  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        return done
+
+    monkeypatch.setattr(Schedules, "advance", held)
+    async with started(database) as (_, scheduler):
+        await scheduler.add_task("s", [once()], note)
+        await taken.wait()
+        by_hand = asyncio.create_task(scheduler.trigger_task("s"))
+        triggered = 1 + await by_hand
+        await eventually(lambda: len(calls) == triggered)
+
+
 async def test_a_function_may_remove_its_task(database: str) -> None:
     removed = asyncio.Event()
     async with started(database) as (_, scheduler):

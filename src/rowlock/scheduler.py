@@ -62,6 +62,8 @@ class TaskScheduler:
         self._calls = Calls(self._ended)
         self._ends: list[End] = []
         self._backoff = 0.0
+        # From the look at what runs to the start of what was taken.
+        self._triggering = asyncio.Lock()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -225,8 +227,9 @@ class TaskScheduler:
         ours = task_id in self._callbacks
         if ours and self._task is None:
             raise QueueClosedError("the queue is not started: functions are called while it is")
-        done = await self._schedules.trigger(task_id, ours and task_id not in self._calls)
-        self._carry_out(done)
+        async with self._triggering:
+            done = await self._schedules.trigger(task_id, ours and task_id not in self._calls)
+            self._carry_out(done)
         return bool(done.triggers or done.types)
 
     @staticmethod
@@ -259,6 +262,7 @@ class TaskScheduler:
         # What a pass has taken is to be called: it is not cut short.
         await asyncio.wait({task}, timeout=_LAST_PASS)
         task.cancel()
+        await asyncio.wait({task})
         await self._calls.drain(timeout, self._hurry)
         with suppress(DatabaseUnavailableError):
             await self._record()
@@ -290,8 +294,10 @@ class TaskScheduler:
             self._backoff = 0.0
             poll = _SLOW_POLL if self._queue._notify else self._queue._poll_interval / 1000
             return poll if due is None else min(poll, due)
-        done = await schedules.advance(ours, _BATCH)
-        self._carry_out(done)
+        async with self._triggering:
+            ours = [name for name in ours if name not in self._calls]
+            done = await schedules.advance(ours, _BATCH)
+            self._carry_out(done)
         if done.found:
             self._backoff = 0.0
             return 0.0
@@ -304,7 +310,7 @@ class TaskScheduler:
             self._events.emit(ScheduleFailed(schedule_id, error))
         for trigger in done.triggers:
             function = self._callbacks.get(trigger.id)
-            if function is not None and trigger.id not in self._calls:
+            if function is not None:
                 self._calls.start(trigger.id, trigger.due, function)
         if done.types:
             self._queue._hint(done.types)
