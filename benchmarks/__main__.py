@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import drain, latency, processes, walk
+from benchmarks import drain, latency, processes, schedules, walk
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -21,6 +21,7 @@ _BENCHMARKS: dict[str, Benchmark] = {
     "drain": drain.run,
     "latency": latency.run,
     "processes": processes.run,
+    "schedules": schedules.run,
     "walk": walk.run,
 }
 
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", type=int, default=10_000)
     command.add_argument("--workers", type=int, default=2)
     command.add_argument("--rounds", type=int, default=3)
+
+    command = commands.add_parser("schedules", parents=[common], help="what triggers by the clock")
+    command.add_argument("--seconds", type=float, default=60, help="to watch an idle node")
+    command.add_argument("--rounds", type=int, default=3, help="of a thousand due at once")
+    command.add_argument("--times", type=int, default=30, help="of one schedule every second")
 
     command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
     command.add_argument("--tasks", type=int, default=20_000)

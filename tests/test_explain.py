@@ -269,7 +269,7 @@ def _literal(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, list):
-        items = ("NULL" if item is None else json.dumps(item) for item in value)
+        items = ("NULL" if item is None else json.dumps(item, default=str) for item in value)
         value = "{" + ",".join(items) + "}"
     text = str(value).replace("'", "''")
     return f"'{text}'"

@@ -105,7 +105,9 @@ class ScheduleStatements:
         self.remove = build(delete(scheduled_task).where(named).returning(scheduled_task.c.id))
         self.next_due = build(
             select(func.min(scheduled_task.c.next_trigger), self._now.label("now")).where(
-                self._ours()
+                # Said, or SQLite does not read the index that leaves the others out.
+                scheduled_task.c.next_trigger.is_not(None),
+                self._ours(),
             )
         )
         self.due = build(
