@@ -313,7 +313,7 @@ async def test_by_hand_and_by_the_clock_at_once(
     async def held(self: Schedules, *args: Any) -> Any:
         done = await advance(self, *args)
         taken.set()
-        while by_hand is None or not (by_hand.done() or scheduler._triggering._waiters):  # type: ignore[attr-defined]
+        while by_hand is None or not (by_hand.done() or scheduler._triggering._waiters):
             await asyncio.sleep(0)
         return done
 
