@@ -83,6 +83,7 @@ BAD_TIMES: list[tuple[str, Any]] = [
     ("times.0", [{"cron": "* * * * *", "timezone": "Mars/Olympus"}]),
     ("times.0", [{"cron": "* * * * *", "timezone": "../../etc/passwd"}]),
     ("times.0.timezone", [{"cron": "* * * * *", "timezone": ""}]),
+    ("times.0", [{"cron": "* * * * *", "timezone": "localtime"}]),
     ("times.0", [{"interval_days": 1, "timezone": "UTC"}]),
     ("times.0.every", [{"every": 1}]),
 ]

@@ -80,6 +80,8 @@ async def test_every_field_comes_back(database: str) -> None:
         "run_at": START + timedelta(microseconds=1),
         "key": "k" * 255,
         "progress": None,
+        "schedule_id": None,
+        "scheduled_for": None,
     }
 
 

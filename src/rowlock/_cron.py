@@ -84,7 +84,7 @@ class Cron:
         offset = self._offset(start)
         before = start
         while before < end:
-            probe = min(before + _DAY, end)
+            probe = before + _DAY if end - before > _DAY else end
             if self._offset(probe) != offset:
                 break
             before = probe
@@ -104,6 +104,9 @@ class Cron:
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
+    # These two are another zone on another host.
+    if name in ("localtime", "posixrules"):
+        raise ValueError(f"{name!r} names no zone of its own")
     try:
         return ZoneInfo(name)
     except (OSError, LookupError, ValueError):

@@ -98,7 +98,7 @@ def _walk(time: ScheduledTaskTime, now: int) -> Iterator[int]:
 
 def _cron(time: ScheduledTaskTime, after: int) -> int | None:
     assert time.cron is not None  # noqa: S101
-    found = cron_of(time.cron, time.timezone or "UTC").after(to_datetime(max(0, after)))
+    found = cron_of(time.cron, time.timezone or "UTC").after(to_datetime(after))
     return None if found is None else to_milliseconds(found)
 
 
