@@ -137,9 +137,10 @@ class PostgresDialect(Dialect):
 _dialect = PostgresDialect()
 _claim = _dialect.compile(Statements(_dialect).claim(text(_CHOSEN)))
 _next_due = _dialect.compile(text(_NEXT_DUE))
-_notify = _dialect.compile(
-    text("SELECT pg_notify(:channel, hint) FROM unnest(CAST(:hints AS text[])) AS hint")
-)
+_NOTIFY = "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(:hints AS text[])) AS hint"
+_notify_on = text(_NOTIFY.format(""))
+# A hint may be lost, so its transaction does not wait for the disk.
+_notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
 _COPY_COLUMNS = (
     "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
     "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
@@ -238,7 +239,7 @@ class PostgresStore(Store):
             await fetch(_notify, {"channel": channel, "hints": list(hints)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        await connection.execute(_notify.core, {"channel": CHANNEL, "hints": list(types)})
+        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": list(types)})
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         async with self._session(_BEGIN) as fetch:
