@@ -25,6 +25,8 @@ class Gate:
         self.open = asyncio.Event()
         self.batches: list[int] = []
         self.error: Exception | None = None
+        self.open_together = asyncio.Event()
+        self.open_together.set()
         insert, together = store.insert, store.insert_together
 
         async def held(row: NewRow, *args: Any) -> str:
@@ -33,6 +35,7 @@ class Gate:
 
         async def counted(rows: Sequence[NewRow], *args: Any) -> None:
             self.batches.append(len(rows))
+            await self.open_together.wait()
             if self.error is not None:
                 raise self.error
             await together(rows, *args)
@@ -100,7 +103,7 @@ async def test_a_bad_row_fails_its_own_caller(
 async def test_a_caller_that_is_cancelled_takes_nobody_with_it(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails if others' rows are written by the task of the first caller."""
+    """Fails if the row of one that has gone is written."""
     async with gated(database, monkeypatch) as (_, inserts, gate):
         tasks = await begin(inserts, [new_row() for _ in range(4)])
         tasks[2].cancel()
@@ -111,6 +114,20 @@ async def test_a_caller_that_is_cancelled_takes_nobody_with_it(
         assert await count(database) == 2
         gate.open.set()
         await inserts.insert(new_row())
+
+
+async def test_the_first_caller_does_not_wait_for_the_others(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if others' rows are written by the task of the first caller."""
+    async with gated(database, monkeypatch) as (_, inserts, gate):
+        tasks = await begin(inserts, [new_row() for _ in range(3)])
+        gate.open_together.clear()
+        gate.open.set()
+        await tasks[0]
+        assert not tasks[1].done()
+        gate.open_together.set()
+        await asyncio.gather(*tasks)
 
 
 async def test_all_hear_that_the_database_is_gone(
