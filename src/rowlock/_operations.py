@@ -175,7 +175,7 @@ class Operations(ABC):
                 "run `rowlock db upgrade`"
             )
 
-    def _insert_parameters(self, row: NewRow, now: datetime | None) -> dict[str, Any]:
+    def _insert_parameters(self, row: NewRow) -> dict[str, Any]:
         return {
             "id": row.id,
             "type": row.type,
@@ -188,8 +188,14 @@ class Operations(ABC):
             "payload": row.payload,
             "run_at": None if row.run_at is None else self.to_time(row.run_at),
             "delay": row.delay,
-            "now": self.instant(now),
         }
+
+    def _insert_batch(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[None]:
+        batch = [
+            {**self._insert_parameters(row), "schedule_id": None, "scheduled_for": None}
+            for row in rows
+        ]
+        yield self.sql.insert_batch, {"now": self.instant(now), **self.batch(batch)}
 
     def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
         ids: dict[str, str] = {}
@@ -199,7 +205,7 @@ class Operations(ABC):
         return [ids[row.id] for row in rows]
 
     def _insert(self, row: NewRow, now: datetime | None) -> Operation[str]:
-        parameters = self._insert_parameters(row, now)
+        parameters = {**self._insert_parameters(row), "now": self.instant(now)}
         if row.key is None:
             yield self.sql.insert, parameters
             return row.id

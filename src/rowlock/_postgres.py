@@ -39,6 +39,7 @@ from rowlock.errors import DatabaseUnavailableError, RowlockError
 CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 30.0
 HEALTH_CHECK = 10.0
+_WARM = 5
 HEALTH_TIMEOUT = 4.0
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
@@ -137,9 +138,10 @@ class PostgresDialect(Dialect):
 _dialect = PostgresDialect()
 _claim = _dialect.compile(Statements(_dialect).claim(text(_CHOSEN)))
 _next_due = _dialect.compile(text(_NEXT_DUE))
-_notify = _dialect.compile(
-    text("SELECT pg_notify(:channel, hint) FROM unnest(CAST(:hints AS text[])) AS hint")
-)
+_NOTIFY = "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(:hints AS text[])) AS hint"
+_notify_on = text(_NOTIFY.format(""))
+# A hint may be lost, so its transaction does not wait for the disk.
+_notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
 _COPY_COLUMNS = (
     "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
     "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
@@ -169,11 +171,22 @@ class PostgresStore(Store):
     _listener: PostgresStore | None = None
     _listening: AsyncConnection | None = None
 
+    def __init__(self, engine: AsyncEngine, **settings: Any) -> None:
+        super().__init__(engine, **settings)
+        # Taken from the pool and kept: to check one out and in costs as much Python as a
+        # statement. Nobody else wants them, where the engine is rowlock's own.
+        self._keeps = self._owns_engine
+        self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
+
     async def open(self) -> None:
         await self.read(self._verify())
 
     async def close(self) -> None:
         await self.unwatch()
+        self._keeps = False
+        while self._warm:
+            connection, _ = self._warm.pop()
+            await connection.close()
         await super().close()
 
     async def watch(
@@ -238,7 +251,7 @@ class PostgresStore(Store):
             await fetch(_notify, {"channel": channel, "hints": list(hints)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        await connection.execute(_notify.core, {"channel": CHANNEL, "hints": list(types)})
+        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": list(types)})
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         async with self._session(_BEGIN) as fetch:
@@ -293,9 +306,8 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _session(self, begin: str | None = None) -> AsyncIterator[_Fetch]:
         with _translated():
-            connection = await _connect(self._engine)
+            connection, driver = await self._take()
             try:
-                driver = await _driver_of(connection)
                 if begin is None and not driver._config.statement_cache_size:  # type: ignore[attr-defined]
                     # Unnamed statements are prepared and executed in two steps, which a pooler
                     # sends to one server only inside a transaction.
@@ -310,7 +322,23 @@ class PostgresStore(Store):
                 # transaction, nor one that still waits for an answer.
                 await _discard(connection)
                 raise
+            if self._keeps and len(self._warm) < _WARM:
+                self._warm.append((connection, driver))
+            else:
+                await connection.close()
+
+    async def _take(self) -> tuple[AsyncConnection, asyncpg.Connection]:
+        while self._warm:
+            connection, driver = self._warm.pop()
+            if not driver.is_closed():
+                return connection, driver
+            await _discard(connection)
+        connection = await _connect(self._engine)
+        try:
+            return connection, await _driver_of(connection)
+        except BaseException:
             await connection.close()
+            raise
 
     def instant(self, now: datetime | None) -> datetime | None:
         return now

@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Executable,
     Integer,
@@ -23,9 +22,8 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
-from rowlock._statements import Dialect, constant
+from rowlock._statements import Dialect
 from rowlock._tables import IdType, JsonType, TimeType, scheduled_task, task
-from rowlock.models import TaskStatus
 
 
 class ScheduleRow(NamedTuple):
@@ -62,19 +60,6 @@ _COLUMNS: Final = [
 _KINDS: Final[dict[str, TypeEngine[Any]]] = {
     name: Text() if isinstance(scheduled_task.c[name].type, JsonType | Text) else column.type
     for name, column in scheduled_task.c.items()
-}
-_TASK_KINDS: Final[dict[str, TypeEngine[Any]]] = {
-    "id": IdType(),
-    "type": Text(),
-    "priority": Integer(),
-    "delay": BigInteger(),
-    "retries_remaining": Integer(),
-    "retry_interval": BigInteger(),
-    "retain_for": BigInteger(),
-    "date_created": TimeType(),
-    "payload": Text(),
-    "schedule_id": Text(),
-    "scheduled_for": TimeType(),
 }
 
 
@@ -119,7 +104,6 @@ class ScheduleStatements:
         )
         self.write = build(self._write())
         self.ended = build(self._ended())
-        self.create_tasks = build(self._create_tasks())
 
     def _select(self) -> Select[Any]:
         last = (
@@ -177,26 +161,6 @@ class ScheduleStatements:
                 last_outcome=batch.c.outcome,
                 last_error=sql_cast(batch.c.error, JsonType),
             )
-        )
-
-    def _create_tasks(self) -> Executable:
-        batch = self._dialect.batch(_TASK_KINDS)
-        values: dict[str, ColumnElement[Any]] = {
-            name: sql_cast(batch.c[name], JsonType) if name == "payload" else batch.c[name]
-            for name in _TASK_KINDS
-            if name != "delay"
-        }
-        values |= {
-            "status": constant(TaskStatus.PENDING),
-            "run_at": self._dialect.after(self._now, batch.c.delay),
-            "attempt": literal_column("0"),
-            "thread_id": literal_column("'0'"),
-            "lost_workers": literal_column("0"),
-            "date_modified": self._now,
-        }
-        return cast(
-            Executable,
-            self._dialect.insert(task).from_select(list(values), select(*values.values())),
         )
 
 

@@ -375,11 +375,13 @@ class Schedules:
                     "id": task_id,
                     "type": row.task_type,
                     "priority": row.priority,
+                    "run_at": None,
                     "delay": row.delay,
                     "retries_remaining": row.retries_remaining,
                     "retry_interval": row.retry_interval,
                     "retain_for": row.retain_for,
                     "date_created": self._store.to_time(id_instant(task_id)),
+                    "key": None,
                     "payload": row.payload,
                     "schedule_id": row.id,
                     "scheduled_for": instant,
@@ -393,7 +395,7 @@ class Schedules:
 
     def _create(self, tasks: Sequence[dict[str, Any]], now: Any) -> Operation[None]:
         if tasks:
-            yield self._sql.create_tasks, {"now": now, **self._store.batch(tasks)}
+            yield self._store.sql.insert_batch, {"now": now, **self._store.batch(tasks)}
 
     def _write(self, rows: Sequence[ScheduleRow]) -> Operation[set[str]]:
         if not rows:

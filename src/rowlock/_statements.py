@@ -79,6 +79,26 @@ _COLUMNS: Final = [
 ]
 
 
+# What is given of a new task, as it travels.
+_NEW: Final[dict[str, TypeEngine[Any]]] = {
+    "id": IdType(),
+    "type": Text(),
+    "priority": Integer(),
+    "run_at": TimeType(),
+    "delay": BigInteger(),
+    "retries_remaining": Integer(),
+    "retry_interval": BigInteger(),
+    "retain_for": BigInteger(),
+    "date_created": TimeType(),
+    "key": Text(),
+    "payload": Text(),
+}
+_SCHEDULED: Final[dict[str, TypeEngine[Any]]] = {
+    "schedule_id": Text(),
+    "scheduled_for": TimeType(),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement ready for the driver.
@@ -144,7 +164,8 @@ class Statements:
 
         self.clock = build(select(self._now))
         self.revision = build(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
-        self.insert = build(self._insert())
+        self.insert = build(self._insert_one())
+        self.insert_batch = build(self._insert_batch())
         self.insert_keyed = build(self._insert_keyed())
         self.get = build(select(*_COLUMNS).where(task.c.id == bindparam("id", type_=IdType)))
         self.counts = build(select(task.c.status, func.count()).group_by(task.c.status))
@@ -176,36 +197,31 @@ class Statements:
         self.forget = build(self._forget())
         self.page = cache(self._page)
 
-    def _insert_values(self) -> dict[str, Any]:
-        given = {
-            "id": IdType(),
-            "type": Text(),
-            "priority": Integer(),
-            "retries_remaining": Integer(),
-            "retry_interval": BigInteger(),
-            "retain_for": BigInteger(),
-            "date_created": TimeType(),
-            "key": Text(),
-            "payload": JsonType(),
-        }
+    def _insert_values(self, given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+        values = {name: value for name, value in given.items() if name != "delay"}
         return {
-            **{name: bindparam(name, type_=kind) for name, kind in given.items()},
+            **values,
+            "payload": sql_cast(given["payload"], JsonType),
             "status": constant(TaskStatus.PENDING),
-            "run_at": func.coalesce(
-                bindparam("run_at", type_=TimeType),
-                self.dialect.after(self._now, bindparam("delay", type_=BigInteger)),
-            ),
+            "run_at": func.coalesce(given["run_at"], self.dialect.after(self._now, given["delay"])),
             "attempt": literal_column("0"),
             "thread_id": literal_column("'0'"),
             "lost_workers": literal_column("0"),
             "date_modified": self._now,
         }
 
-    def _insert(self) -> Executable:
-        return cast(Executable, self.dialect.insert(task).values(self._insert_values()))
+    def _insert_one(self) -> Any:
+        given = {name: bindparam(name, type_=kind) for name, kind in _NEW.items()}
+        return self.dialect.insert(task).values(self._insert_values(given))
+
+    def _insert_batch(self) -> Executable:
+        batch = self.dialect.batch({**_NEW, **_SCHEDULED})
+        values = self._insert_values({column.name: column for column in batch.c})
+        insert = self.dialect.insert(task).from_select(list(values), select(*values.values()))
+        return cast(Executable, insert)
 
     def _insert_keyed(self) -> Executable:
-        insert = self.dialect.insert(task).values(self._insert_values())
+        insert = self._insert_one()
         # DO NOTHING would return no row, and the row that was in the way may be gone by the
         # time of a second look.
         return cast(

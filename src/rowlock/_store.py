@@ -142,6 +142,10 @@ class Store(Operations):
         """Store a task; return its id, or that of the task that has its key."""
         return await self._write(self._insert(row, now))
 
+    async def insert_together(self, rows: Sequence[NewRow], now: datetime | None = None) -> None:
+        """Store tasks without a key in one statement."""
+        await self._write(self._insert_batch(rows, now))
+
     async def insert_on(
         self, connection: AsyncConnection, rows: Sequence[NewRow], now: datetime | None = None
     ) -> list[str]:
@@ -149,7 +153,8 @@ class Store(Operations):
         ids = []
         for row in rows:
             statement = self.sql.insert if row.key is None else self.sql.insert_keyed
-            result = await connection.execute(statement.core, self._insert_parameters(row, now))
+            parameters = {**self._insert_parameters(row), "now": self.instant(now)}
+            result = await connection.execute(statement.core, parameters)
             ids.append(row.id if row.key is None else self.to_id(result.scalar_one()))
         return ids
 

@@ -24,6 +24,7 @@ from rowlock._context import importing
 from rowlock._events import Events, TaskChanged
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
+from rowlock._inserts import Inserts
 from rowlock._json import dumps
 from rowlock._loop import Loop
 from rowlock._operations import NewRow
@@ -131,6 +132,7 @@ class TaskQueue:
         self._events.subscribe(_events.log)
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
         self._opened: Store | None = None
+        self._inserts: Inserts
         self._worker: Worker | None = None
         self._companions: list[Companion] = []
         self._hinted: set[str] = set()
@@ -174,6 +176,7 @@ class TaskQueue:
             await store.close()
             raise
         self._opened = store
+        self._inserts = Inserts(store)
         if self._notify:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
             self._hints_task = asyncio.create_task(self._hints.run(), name="rowlock hints")
@@ -356,7 +359,7 @@ class TaskQueue:
         )
         if connection is not None:
             return (await self._create_on(store, connection, [row]))[0]
-        task_id = await store.insert(row)
+        task_id = await self._inserts.insert(row)
         self._hint({task_type})
         return task_id
 

@@ -1,0 +1,70 @@
+"""Group commit: tasks that are created while an INSERT is under way go together in the next."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rowlock._operations import NewRow
+from rowlock._store import Store
+from rowlock.errors import DatabaseUnavailableError
+
+MOST = 200
+
+
+class Inserts:
+    """Stores new tasks, those of callers that wait at the same time in one statement.
+
+    Each caller returns when its own row is durable, and hears only of its own row's error.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._busy = False
+        self._waiting: list[tuple[NewRow, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def insert(self, row: NewRow) -> str:
+        """Store a task; return its id, or that of the task that has its key."""
+        if row.key is not None:
+            return await self._store.insert(row)
+        if self._busy:
+            stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((row, stored))
+            await stored
+            return row.id
+        self._busy = True
+        try:
+            return await self._store.insert(row)
+        finally:
+            if self._waiting:
+                # In a task of its own: a caller that is cancelled must not take others with it.
+                self._flushing = asyncio.create_task(self._flush(), name="rowlock inserts")
+            else:
+                self._busy = False
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:MOST]
+                del self._waiting[:MOST]
+                await self._write([entry for entry in batch if not entry[1].done()])
+        finally:
+            self._busy = False
+
+    async def _write(self, batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
+        if not batch:
+            return
+        try:
+            await self._store.insert_together([row for row, _ in batch])
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, DatabaseUnavailableError):
+                for entry in batch:
+                    await self._write([entry])
+                return
+            for _, stored in batch:
+                if not stored.done():
+                    stored.set_exception(error)
+        else:
+            for _, stored in batch:
+                if not stored.done():
+                    stored.set_result(None)
