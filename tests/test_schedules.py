@@ -324,6 +324,19 @@ async def test_the_overlap_rule_is_of_each_schedule(database: str) -> None:
         assert sorted(str(task.schedule_id) for task in await created(store)) == list("abcc")
 
 
+async def test_the_overlap_rule_holds_for_who_waits_for_the_row(database: str) -> None:
+    """Fails on PostgreSQL if the last task is looked at by the statement that locks the row."""
+    async with opened(database) as (store, first), opened(database) as (_, second):
+        for name in map(str, range(10)):
+            await first.add(tasks(name, overlap="skip"), START)
+            await asyncio.gather(
+                *(node.trigger(name, False, at(1)) for node in (first, second) * 2),
+                *(node.advance([], 9, at(MINUTE)) for node in (first, second)),
+            )
+        found = [task.schedule_id for task in await created(store)]
+        assert len(found) == len(set(found)) == 10
+
+
 # Pause, resume, trigger, remove, and how calls ended.
 
 

@@ -102,16 +102,18 @@ class ScheduleStatements:
             .limit(bindparam("limit", type_=Integer))
             .with_for_update(skip_locked=True)
         )
+        self.statuses = build(self._statuses())
         self.write = build(self._write())
         self.ended = build(self._ended())
 
     def _select(self) -> Select[Any]:
-        last = (
-            select(task.c.status)
-            .where(task.c.id == scheduled_task.c.last_task_id)
-            .scalar_subquery()
+        return select(*_COLUMNS, self._now.label("now"))
+
+    def _statuses(self) -> Executable:
+        ids = self._dialect.batch({"id": IdType()})
+        return select(task.c.id, task.c.status).where(
+            self._dialect.one_of(task.c.id, select(ids.c.id))
         )
-        return select(*_COLUMNS, last.label("last_status"), self._now.label("now"))
 
     def _ours(self) -> ColumnElement[bool]:
         # What creates a task is anybody's; what calls a function, only theirs who have it.

@@ -174,7 +174,7 @@ class Schedules:
             found = yield from self._found(new.id, now)
             if found is None:
                 continue
-            old, _, _ = found
+            old, _ = found
             changed = row._replace(**{name: getattr(old, name) for name in _KEPT})
             stored = _stored(old.times)
             if [time.given for time in stored] == list(new.times):
@@ -220,7 +220,7 @@ class Schedules:
         found = yield from self._found(schedule_id, now)
         if found is None or found[0].paused_since is not None:
             return False
-        row, _, instant = found
+        row, instant = found
         yield from self._write([row._replace(paused_since=instant, next_trigger=None)])
         return True
 
@@ -228,7 +228,7 @@ class Schedules:
         found = yield from self._found(schedule_id, now)
         if found is None or found[0].paused_since is None:
             return False
-        row, _, instant = found
+        row, instant = found
         stored = _stored(row.times)
         if not stored:
             return False
@@ -263,15 +263,16 @@ class Schedules:
         done = Advance(found=len(rows))
         changed: dict[str, ScheduleRow] = {}
         tasks: list[dict[str, Any]] = []
-        for raw in rows:
-            row, status, moment = self._split(raw)
+        due_rows = [self._split(raw) for raw in rows]
+        statuses = yield from self._statuses([row for row, _ in due_rows])
+        for row, moment in due_rows:
             created: list[dict[str, Any]] = []
             try:
                 row, due = self._take(row, self._store.from_time(moment))
                 if row.task_type is None:
                     row = self._started(row, due[0])
                 else:
-                    row, created = self._tasks(row, due, status)
+                    row, created = self._tasks(row, due, statuses.get(row.id))
             except Exception as error:
                 # One row that rowlock has not written must not keep the others waiting.
                 done.damaged.append((row.id, error))
@@ -293,14 +294,15 @@ class Schedules:
         found = yield from self._found(schedule_id, now)
         if found is None or (found[0].task_type is None and not ours):
             return done
-        row, status, instant = found
+        row, instant = found
         due = to_milliseconds(self._store.from_time(instant))
         done.found = 1
         if row.task_type is None:
             row = self._started(row, due)
             done.triggers.append(Trigger(row.id, to_datetime(due)))
         else:
-            row, tasks = self._tasks(row, [due], status)
+            statuses = yield from self._statuses([row])
+            row, tasks = self._tasks(row, [due], statuses.get(row.id))
             done.types.update(task["type"] for task in tasks)
             yield from self._create(tasks, self._store.instant(now))
         yield from self._write([row])
@@ -406,13 +408,29 @@ class Schedules:
 
     def _found(
         self, schedule_id: str, now: datetime | None
-    ) -> Operation[tuple[ScheduleRow, str | None, Any] | None]:
+    ) -> Operation[tuple[ScheduleRow, Any] | None]:
         rows = yield self._sql.get, {"id": schedule_id, "now": self._store.instant(now)}
         return self._split(rows[0]) if rows else None
 
-    def _split(self, raw: Sequence[Any]) -> tuple[ScheduleRow, str | None, Any]:
-        *columns, status, moment = raw
-        return self._row(columns), status, moment
+    def _statuses(self, rows: Sequence[ScheduleRow]) -> Operation[dict[str, str]]:
+        """Return of the scheduled tasks with an overlap rule how their last task stands.
+
+        In a statement of its own: the one that locks a row does not see the task that was
+        created while it waited for the lock.
+        """
+        last = {
+            row.last_task_id: row.id
+            for row in rows
+            if row.overlap == "skip" and row.last_task_id is not None
+        }
+        if not last:
+            return {}
+        found = yield self._sql.statuses, self._store.batch([{"id": task_id} for task_id in last])
+        return {last[self._store.to_id(task_id)]: status for task_id, status in found}
+
+    def _split(self, raw: Sequence[Any]) -> tuple[ScheduleRow, Any]:
+        *columns, moment = raw
+        return self._row(columns), moment
 
     def _row(self, columns: Sequence[Any]) -> ScheduleRow:
         row = ScheduleRow._make(columns)
