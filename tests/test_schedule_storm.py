@@ -1,6 +1,6 @@
 """Processes that trigger the same scheduled tasks, and are killed and started again meanwhile.
 
-By default 8 seconds and 20 scheduled tasks. ROWLOCK_TEST_STORM_SECONDS=40 and
+By default 5 seconds and 20 scheduled tasks. ROWLOCK_TEST_STORM_SECONDS=40 and
 ROWLOCK_TEST_STORM_SCHEDULES=100 are the real size; the daily task then restarts 40 times.
 
 Broken variants, which `tests.schedule_node` makes, and what the storm said to them:
@@ -41,7 +41,7 @@ from tests.helpers import eventually
 from tests.schedule_node import CRASHED, names
 from tests.stores import execute, open_store
 
-SECONDS = int(os.environ.get("ROWLOCK_TEST_STORM_SECONDS", "8"))
+SECONDS = int(os.environ.get("ROWLOCK_TEST_STORM_SECONDS", "5"))
 SCHEDULES = int(os.environ.get("ROWLOCK_TEST_STORM_SCHEDULES", "20"))
 SEED = 9
 PATIENCE = 60.0
