@@ -197,6 +197,7 @@ POISON = {
 }
 
 
+@pytest.mark.slow
 async def test_poison_fails_only_itself(database: str, record: Record) -> None:
     """Fails where the end of a process takes along another attempt, is not counted as one, or
     leaves its slot empty."""
@@ -389,6 +390,7 @@ async def test_a_worker_with_too_much_memory_is_replaced(sqlite_url: str) -> Non
 # Hooks that fail.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", ["initialise_needs_cause", "initialise_exits"])
 async def test_a_worker_that_cannot_start_costs_no_try(
     database: str, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str

@@ -58,7 +58,7 @@ FAKETIME_PATTERNS = (
 )
 
 
-pytestmark = pytest.mark.timeout(120 + 3 * SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 3 * SECONDS)]
 
 
 def present() -> int:
