@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -121,7 +122,12 @@ class PostgresDialect(Dialect):
         return instant + ms * literal_column("INTERVAL '1 millisecond'")
 
     def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
-        arrays = [bindparam(f"all_{name}", type_=ARRAY(kind)) for name, kind in columns.items()]
+        # From a subquery the planner does not know how long they are, and expects few rows: what
+        # it then looks up by key it would else find by a scan of the table.
+        arrays = [
+            select(bindparam(f"all_{name}", type_=ARRAY(kind))).scalar_subquery()
+            for name, kind in columns.items()
+        ]
         rows = func.unnest(*arrays).table_valued(
             *(Column(name, kind) for name, kind in columns.items()), name="batch"
         )

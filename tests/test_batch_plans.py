@@ -1,0 +1,74 @@
+"""The plans of what is done to a batch of attempts, where the statistics know of none.
+
+A backlog was analyzed while nothing of it was processing, so that the planner expects no row that
+a worker holds. It must look the batch up by its keys all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from rowlock import _postgres
+from rowlock._postgres import PostgresStore
+from rowlock._statements import TaskRow
+from tests import test_explain as explain
+from tests.stores import LEASE, START, failure, open_store, success
+from tests.test_explain import MODES
+
+BATCH = 500
+MOST_BLOCKS = 30 * BATCH
+
+
+async def claimed(url: str) -> tuple[PostgresStore, list[TaskRow]]:
+    async with open_store(url) as store:
+        assert isinstance(store, PostgresStore)
+        return store, await store.claim("w", {"t": 2 * BATCH}, LEASE, START)
+
+
+def backlog(url: str, rows: int) -> None:
+    pending = {
+        "type": "'t'",
+        "priority": "0",
+        "lease_until": "NULL::timestamptz",
+        "retain_for": "CASE WHEN i % 2 = 0 THEN -1 ELSE 0 END",
+        "run_at": f"timestamptz '{START.isoformat()}'",
+    }
+    explain._script(
+        url,
+        "ALTER TABLE rowlock_task SET (autovacuum_enabled = off)",
+        explain._insert(explain.POSTGRES, f"generate_series(0, {rows - 1}) AS i", **pending),
+        "ANALYZE rowlock_task",
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rows", [2_000, 20_000])
+def test_a_batch_is_looked_up_by_its_keys(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, mode: str, rows: int
+) -> None:
+    """Fails if the planner knows how long a batch is."""
+    backlog(postgres_url, rows)
+    store, held = asyncio.run(claimed(postgres_url))
+    kept, dropped = ([row for row in held if row.retain_for == kind] for kind in (-1, 0))
+    assert len(kept) == len(dropped) == BATCH
+    attempts = [(row.id, row.attempt) for row in kept]
+    monkeypatch.setattr(explain, "MOST_ROWS", BATCH)
+    operations: dict[str, Callable[[], Any]] = {
+        "succeed": partial(store._finish, "w", [success(r) for r in kept], False, START),
+        "succeed, rows": partial(store._finish, "w", [success(r) for r in kept], True, START),
+        "fail": partial(store._finish, "w", [failure(r) for r in kept], True, START),
+        "drop": partial(store._finish, "w", [success(r) for r in dropped], False, START),
+        "extend": partial(store._extend, "w", attempts, LEASE, START),
+        "release": partial(store._release, "w", attempts, START),
+        "progress": partial(store._progress, "w", dict.fromkeys(attempts, "{}")),
+        "asked": partial(store._asked, "w", attempts),
+    }
+    complaints = asyncio.run(
+        explain._check_postgres(postgres_url, mode, _postgres._BEGIN, operations, MOST_BLOCKS)
+    )
+    assert not complaints, "\n".join(complaints)
