@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "--peers", type=_words, metavar="NAME,…", help="modules of benchmarks.peers"
     )
     command.add_argument("--rounds", type=int, default=3)
-    command.add_argument("--tasks", type=int, default=20_000, help="of a drain; ten times as deep")
+    command.add_argument(
+        "--tasks", type=int, default=20_000, help="of a drain; others in proportion"
+    )
 
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -31,7 +33,15 @@ from benchmarks.peers._peer import POSTGRESQL, Peer
 from tests import _postgres_server
 
 MODULES = {
-    POSTGRESQL: ("rowlock_postgresql", "bare_postgresql", "pgqueuer", "procrastinate"),
+    POSTGRESQL: (
+        "rowlock_postgresql",
+        "bare_postgresql",
+        "pgqueuer",
+        "procrastinate",
+        "chancy",
+        "dbos",
+        "awa",
+    ),
     SQLITE: ("rowlock_sqlite", "bare_sqlite", "litequeue", "huey", "persist_queue"),
 }
 CREATES = {"create-single": 2000, "create-concurrent": 4000, "create-bulk": 20_000}
@@ -40,12 +50,13 @@ DEEP = "deep"
 LATENCY = "latency"
 MODES = (*CREATES, *DRAINS, DEEP, LATENCY)
 
+_TASKS = 20_000
 _BACKLOG = 200_000
 _FIRST = 5000
 _ARRIVALS = 200
 # A measurement of a slow queue is to take about so many seconds.
-_SECONDS = 5
-_TIMEOUT = 180
+_SECONDS = 3
+_TIMEOUT = 60
 _ROOT = Path(__file__).parents[1]
 
 
@@ -104,11 +115,11 @@ def _entrants(kind: str, wanted: list[str] | None) -> list[Entrant]:
 def _measure(databases: _Databases, entrant: Entrant, mode: str, tasks: int) -> dict[str, float]:
     peer = entrant.peer
     if mode in CREATES:
-        return _create(databases, entrant, mode, CREATES[mode])
+        return _create(databases, entrant, mode, CREATES[mode] * tasks // _TASKS)
     if mode == LATENCY:
         return _latency(databases, entrant)
     if mode == DEEP:
-        return _deep(databases, entrant, _BACKLOG * tasks // 20_000)
+        return _deep(databases, entrant, _BACKLOG * tasks // _TASKS)
     tasks = min(tasks, peer.rate * _SECONDS)
     return _drain(databases, entrant, DRAINS[mode], tasks)
 
@@ -196,6 +207,8 @@ def _working(entrant: Entrant, url: str, file: Path, workers: int) -> Iterator[f
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
+            # Some start processes of their own, which are killed with them.
+            start_new_session=True,
         )
         for place in range(workers)
     ]
@@ -211,7 +224,8 @@ def _working(entrant: Entrant, url: str, file: Path, workers: int) -> Iterator[f
         yield began
     finally:
         for process in processes:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         for process in processes:
             process.wait()
             for pipe in (process.stdin, process.stdout):

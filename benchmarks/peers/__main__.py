@@ -58,7 +58,7 @@ async def _arrive(peer: Peer, url: str, tasks: int) -> float:
     began = time.perf_counter()
     async with peer.creating(url, 1) as create:
         for number in range(tasks):
-            await asyncio.sleep(uniform(0.015, 0.045))
+            await asyncio.sleep(uniform(0.015, 0.035))
             await create.one(payload(number))
     return time.perf_counter() - began
 

@@ -16,7 +16,7 @@ from benchmarks.peers._marks import hit
 from benchmarks.peers._peer import POSTGRESQL, Creator, Peer
 
 _ENTRYPOINT = "nothing"
-_BATCH = 100
+_BATCH = 400
 
 
 class Pgqueuer(Peer):
@@ -31,7 +31,7 @@ class Pgqueuer(Peer):
         "autovac`, a pool for producers and one asyncpg connection for the worker, durable "
         "(the default); uvloop as `pgq run`"
     )
-    rate = 6000
+    rate = 12_000
     uvloop = True
     counts = """
         SELECT (SELECT count(*) FROM pgqueuer),
