@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--tasks", type=int, default=20_000, help="of a drain; others in proportion"
     )
+    command.add_argument("--no-statistics", action="store_true", help="do not ANALYZE a backlog")
 
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)
