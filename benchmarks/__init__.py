@@ -1,1 +1,1 @@
-"""Timed claims. Only ratios within one run count: `python -m benchmarks drain|latency|walk`."""
+"""Timed claims, `python -m benchmarks drain|field|latency|walk`. Only ratios of one run count."""

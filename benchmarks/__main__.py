@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import drain, latency, processes, schedules, walk
+from benchmarks import drain, field, latency, processes, schedules, walk
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -19,6 +19,7 @@ Benchmark = Callable[[str, argparse.Namespace, Report], bool]
 
 _BENCHMARKS: dict[str, Benchmark] = {
     "drain": drain.run,
+    "field": field.run,
     "latency": latency.run,
     "processes": processes.run,
     "schedules": schedules.run,
@@ -62,6 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=int, default=3, help="after one to warm up")
     command.add_argument("--profile", action="store_true", help="instead, cProfile one drain")
 
+    command = commands.add_parser("field", parents=[common], help="other queues, side by side")
+    command.add_argument("--modes", type=_words, metavar="MODE,…", help=", ".join(field.MODES))
+    command.add_argument(
+        "--peers", type=_words, metavar="NAME,…", help="modules of benchmarks.peers"
+    )
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument(
+        "--tasks", type=int, default=20_000, help="of a drain; others in proportion"
+    )
+    command.add_argument("--no-statistics", action="store_true", help="do not ANALYZE a backlog")
+
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)
 
@@ -80,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", type=int, default=20_000)
     command.add_argument("--limit", type=int, default=100)
     return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -62,30 +63,51 @@ _SQLITE_UPDATE = f"""
 _SQLITE_DELETE = f"DELETE FROM rowlock_task {_SQLITE_HELD}"
 
 
-async def on_postgresql(connection: asyncpg.Connection, task_type: str, *, keep: bool) -> None:
-    """Drain with asyncpg."""
+async def on_postgresql(
+    connection: asyncpg.Connection,
+    task_type: str,
+    *,
+    keep: bool,
+    seen: Callable[[str], None] | None = None,
+    holder: str = "bare",
+) -> None:
+    """Drain with asyncpg; each payload is given to `seen`."""
     finish = _PG_UPDATE if keep else _PG_DELETE
-    while rows := await connection.fetch(_PG_CLAIM, "bare", task_type, BATCH):
+    while rows := await connection.fetch(_PG_CLAIM, holder, task_type, BATCH):
+        if seen is not None:
+            for row in rows:
+                seen(row["payload"])
         await connection.execute(
-            finish, "bare", [row["id"] for row in rows], [row["attempt"] for row in rows]
+            finish, holder, [row["id"] for row in rows], [row["attempt"] for row in rows]
         )
 
 
-def on_sqlite(url: str, task_type: str, synchronous: int, *, keep: bool) -> None:
-    """Drain with sqlite3."""
-    with closing(sqlite3.connect(sqlite_file(url), isolation_level=None)) as database:
+def on_sqlite(
+    url: str,
+    task_type: str,
+    synchronous: int,
+    *,
+    keep: bool,
+    seen: Callable[[str], None] | None = None,
+    holder: str = "bare",
+) -> None:
+    """Drain with sqlite3; each payload is given to `seen`."""
+    with closing(sqlite3.connect(sqlite_file(url), timeout=30, isolation_level=None)) as database:
         database.execute(f"PRAGMA synchronous = {synchronous}")
         finish = _SQLITE_UPDATE if keep else _SQLITE_DELETE
-        common = {"holder": "bare", "type": task_type, "limit": BATCH}
+        common = {"holder": holder, "type": task_type, "limit": BATCH}
         while True:
             database.execute("BEGIN IMMEDIATE")
             rows = database.execute(_SQLITE_CLAIM, {**common, "now": _now()}).fetchall()
             database.execute("COMMIT")
             if not rows:
                 return
+            if seen is not None:
+                for row in rows:
+                    seen(row[2])
             batch = json.dumps([row[:2] for row in rows])
             database.execute("BEGIN IMMEDIATE")
-            database.execute(finish, {"holder": "bare", "batch": batch, "now": _now()})
+            database.execute(finish, {"holder": holder, "batch": batch, "now": _now()})
             database.execute("COMMIT")
 
 
