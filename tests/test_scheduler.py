@@ -272,6 +272,28 @@ async def test_what_a_function_raises_disturbs_nothing(database: str, asynchrono
         assert (found.last_error.name, found.last_error.message) == ("ValueError", "no")
 
 
+class Odd:
+    """A callable that cannot even be looked at."""
+
+    @property
+    def __signature__(self) -> None:
+        raise ZeroDivisionError
+
+    def __call__(self) -> None: ...
+
+
+async def test_a_function_that_cannot_be_looked_at_keeps_no_place(database: str) -> None:
+    """Fails if what is done before the call can raise past the end of it."""
+    async with started(database) as (_, scheduler):
+        for _ in range(2):
+            await scheduler.add_task("s", [once()], Odd())
+
+            async def failed() -> bool:
+                return await outcome(scheduler, "s") == "failed" and "s" not in scheduler._calls
+
+            await eventually(failed)
+
+
 async def test_one_call_at_a_time(database: str) -> None:
     """Fails if what is due is taken although the function runs."""
     running = most = calls = 0

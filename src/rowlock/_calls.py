@@ -39,8 +39,8 @@ class Calls:
 
     async def _run(self, schedule_id: str, due: datetime, function: ScheduledCallback) -> None:
         error: BaseException | None = None
-        arguments = (due,) if takes_argument(function) else ()
         try:
+            arguments = (due,) if takes_argument(function) else ()
             if inspect.iscoroutinefunction(function):
                 await function(*arguments)
             else:
