@@ -80,7 +80,8 @@ QUERY = [
 
 
 def name_of(value: object) -> str:
-    return ascii(value)[:24]
+    # Without the address, which differs between the processes of one run.
+    return ascii(value).partition(" at 0x")[0][:24]
 
 
 @asynccontextmanager
