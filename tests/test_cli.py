@@ -216,12 +216,23 @@ async def test_one_signal_drains(application: Path, sqlite_url: str, target: str
             assert await ended(process) == 0
 
 
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest, application: Path) -> str:
+    """The worker runs on this loop."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    else:
+        (application / "uvloop.py").write_text("raise ImportError('hidden by the test')")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_what_runs_finishes_and_the_rest_waits(
-    application: Path, database: str, number: signal.Signals
+    application: Path, database: str, loop: str, number: signal.Signals
 ) -> None:
     async with TaskQueue(database) as queue:
         with started(application, database) as process:
+            await logged(application, f" on {loop}, task types")
             running = await queue.create("finishes", retain_for=-1)
             await eventually((application / "begun").exists, 30)
             process.send_signal(number)
@@ -235,6 +246,7 @@ async def test_what_runs_finishes_and_the_rest_waits(
         assert await is_in(queue, later, TaskStatus.PENDING)
 
 
+@pytest.mark.usefixtures("loop")
 @pytest.mark.parametrize("task_type", ["waits", "blocks"])
 async def test_a_second_signal_puts_back_what_runs(
     application: Path, database: str, task_type: str
@@ -264,6 +276,7 @@ async def put_back_by_a_second_signal(application: Path, database: str, task_typ
         assert (task.retries_remaining, task.error) == (2, None)
 
 
+@pytest.mark.usefixtures("loop")
 async def test_a_signal_while_it_starts_ends_it(application: Path) -> None:
     # A server that takes connections and never answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -28,10 +28,11 @@ class Bare(Peer):
     """No handler is looked up, nothing is leased, nothing overlaps."""
 
     name = "bare"
-    distributions: ClassVar[tuple[str, ...]] = ("asyncpg",)
+    distributions: ClassVar[tuple[str, ...]] = ("asyncpg", "uvloop")
     server = POSTGRESQL
     rows = "kept"
-    settings = f"{_bare.BATCH} rows in each claim"
+    settings = f"{_bare.BATCH} rows in each claim; on uvloop"
+    uvloop = True
     rate = Rowlock.rate
     leaves_out = frozenset({"latency"})
     counts = Rowlock.counts

@@ -18,10 +18,11 @@ class Rowlock(Peer):
     """With all its guarantees."""
 
     name = "rowlock"
-    distributions: ClassVar[tuple[str, ...]] = ("rowlock", "asyncpg")
+    distributions: ClassVar[tuple[str, ...]] = ("rowlock", "asyncpg", "uvloop")
     server = POSTGRESQL
     rows = "kept (retain_for=-1)"
-    settings = "as it comes"
+    settings = "as it comes, on uvloop as `rowlock worker`"
+    uvloop = True
     rate = 20_000
     counts = """
         SELECT count(*) FILTER (WHERE status IN ('pending', 'processing')),

@@ -11,7 +11,7 @@ from benchmarks.peers.rowlock_postgresql import Rowlock
 class RowlockOnSqlite(Rowlock):
     """The same calls."""
 
-    distributions: ClassVar[tuple[str, ...]] = ("rowlock", "aiosqlite")
+    distributions: ClassVar[tuple[str, ...]] = ("rowlock", "aiosqlite", "uvloop")
     server = SQLITE
     rate = 15_000
 
