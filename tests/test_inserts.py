@@ -29,9 +29,9 @@ class Gate:
         self.open_together.set()
         insert, together = store.insert, store.insert_together
 
-        async def held(row: NewRow, *args: Any) -> str:
+        async def held(row: NewRow, **options: Any) -> str:
             await self.open.wait()
-            return await insert(row, *args)
+            return await insert(row, **options)
 
         async def counted(rows: Sequence[NewRow], *args: Any) -> None:
             self.batches.append(len(rows))

@@ -1,25 +1,35 @@
-"""On SQLite a worker looks at the file from outside, and into it only when it has changed."""
+"""On SQLite a worker watches the file from outside, and looks into it only when it has changed."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
-from contextlib import closing
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rowlock._changes import Glances, Notified
+from rowlock._events import Event
+from rowlock._loop import Loop
 from rowlock._sqlite import SqliteStore
+from rowlock._store import Store
 from tests.helpers import eventually
 from tests.stores import open_store
 
+_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of writes")
 
-async def test_every_commit_of_another_connection_is_seen(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fails if what follows a change within a tick of the file system's clock is not looked for."""
-    woken = 0
+
+@pytest.fixture(params=[pytest.param("notified", marks=_LINUX), "glances"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[object]:
+    """The way in which files are watched; the second one on a coarse clock."""
+    if request.param == "notified":
+        return Notified
+    monkeypatch.setitem(sys.modules, "inotify_simple", None)
     stat = os.stat
 
     def coarse(path: Any, **options: Any) -> Any:
@@ -31,31 +41,103 @@ async def test_every_commit_of_another_connection_is_seen(
             st_mtime_ns=found.st_mtime_ns // 10**7, st_size=found.st_size, st_ino=found.st_ino
         )
 
-    monkeypatch.setattr("rowlock._sqlite.os.stat", coarse)
+    monkeypatch.setattr("rowlock._changes.os.stat", coarse)
+    return Glances
 
-    def wake(task_type: str | None = None) -> None:
-        nonlocal woken
-        woken += 1
 
+class Watching:
+    """A loop that watches."""
+
+    def __init__(self, store: Store) -> None:
+        self.woken = 0
+        self.failures: list[Event] = []
+        self._store = store
+        self._loop = Loop("watch", self._watch, self.failures.append)
+
+    async def _watch(self) -> float:
+        return await self._store.watch(
+            self._wake, lambda holder: None, lambda: None, self._loop.wake
+        )
+
+    def _wake(self, task_type: str | None) -> None:
+        self.woken += 1
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._loop.run())
+        await eventually(lambda: self.woken > 0)
+        yield
+        self._loop.stop()
+        await task
+        assert self.failures == []
+
+
+@contextmanager
+def another(url: str, synchronous: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        yield connection
+
+
+@pytest.mark.parametrize("synchronous", ["OFF", "FULL"])
+async def test_every_commit_of_another_connection_is_seen(
+    sqlite_url: str, way: type[object], synchronous: str
+) -> None:
+    """Fails if there is only one look after a change: with FULL it comes before the commit. Fails
+    too if what follows a change within a tick of the file system's clock is not looked for.
+    """
     async with open_store(sqlite_url) as store:
-        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
-            # From its beginning again, so that no commit makes it longer.
-            other.execute("PRAGMA wal_autocheckpoint = 0")
-            other.execute("PRAGMA synchronous = OFF")
-            for number in range(700):
-                other.execute(f"PRAGMA user_version = {number}")
-            other.execute("PRAGMA wal_checkpoint(RESTART)")
-            for number in range(300):
-
-                async def seen(before: int = woken) -> bool:
-                    await store.watch(wake, lambda holder: None, lambda: None)
-                    return woken > before
-
-                other.execute(f"PRAGMA user_version = {number + 1}")
-                await eventually(seen, timeout=2)
+        watching = Watching(store)
+        async with watching.running():
+            assert isinstance(store, SqliteStore)
+            assert type(store._changes) is way
+            with another(sqlite_url, synchronous) as other:
+                for number in range(700):
+                    other.execute(f"PRAGMA user_version = {number}")
+                # From the log's beginning again, so that no commit makes it longer.
+                other.execute("PRAGMA wal_checkpoint(RESTART)")
+                for number in range(300):
+                    watching.woken = 0
+                    other.execute(f"PRAGMA user_version = {number + 1}")
+                    await eventually(lambda: watching.woken > 0, timeout=2)
 
 
-async def test_an_idle_file_is_not_read(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@_LINUX
+async def test_where_nothing_can_be_watched_the_file_is_looked_at(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(self: object, *arguments: object) -> int:
+        raise OSError(28, "the user limit on inotify watches was reached")
+
+    monkeypatch.setattr("inotify_simple.INotify.add_watch", too_many)
+    async with open_store(sqlite_url) as store:
+        watching = Watching(store)
+        async with watching.running():
+            assert isinstance(store, SqliteStore)
+            assert type(store._changes) is Glances
+
+
+@_LINUX
+async def test_what_was_opened_to_watch_is_closed(sqlite_url: str) -> None:
+    def watches() -> int:
+        paths = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        return sum(os.path.exists(p) and "inotify" in os.readlink(p) for p in paths)
+
+    before = watches()
+    async with open_store(sqlite_url) as store:
+        async with Watching(store).running():
+            assert watches() == before + 1
+        await store.unwatch()
+        assert watches() == before
+        async with Watching(store).running():
+            assert watches() == before + 1
+    assert watches() == before
+
+
+async def test_an_idle_file_is_not_read(
+    sqlite_url: str, way: type[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = 0
     async with open_store(sqlite_url) as store:
         assert isinstance(store, SqliteStore)
@@ -70,7 +152,9 @@ async def test_an_idle_file_is_not_read(sqlite_url: str, monkeypatch: pytest.Mon
 
         async def nothing_read() -> bool:
             before = reads
-            await store.watch(lambda task_type: None, lambda holder: None, lambda: None)
+            await store.watch(
+                lambda task_type: None, lambda holder: None, lambda: None, lambda: None
+            )
             return reads == before
 
         await eventually(nothing_read)

@@ -23,8 +23,17 @@ class Inserts:
         self._waiting: list[tuple[NewRow, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def insert(self, row: NewRow) -> str:
-        """Store a task; return its id, or that of the task that has its key."""
+    def goes_alone(self, row: NewRow) -> bool:
+        """Whether the task would have an INSERT of its own, and at once."""
+        return row.key is None and not self._busy
+
+    async def insert(self, row: NewRow, *, tell: bool = False) -> str:
+        """Store a task; return its id, or that of the task that has its key.
+
+        Args:
+            row: the task.
+            tell: give the hint to other processes with it; only for one that goes alone.
+        """
         if row.key is not None:
             return await self._store.insert(row)
         if self._busy:
@@ -34,7 +43,7 @@ class Inserts:
             return row.id
         self._busy = True
         try:
-            return await self._store.insert(row)
+            return await self._store.insert(row, tell=tell)
         finally:
             if self._waiting:
                 # In a task of its own: a caller that is cancelled must not take others with it.

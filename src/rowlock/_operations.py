@@ -204,10 +204,10 @@ class Operations(ABC):
             ids[row.id] = yield from self._insert(row, now)
         return [ids[row.id] for row in rows]
 
-    def _insert(self, row: NewRow, now: datetime | None) -> Operation[str]:
+    def _insert(self, row: NewRow, now: datetime | None, *, tell: bool = False) -> Operation[str]:
         parameters = {**self._insert_parameters(row), "now": self.instant(now)}
         if row.key is None:
-            yield self.sql.insert, parameters
+            yield self.sql.insert_telling if tell else self.sql.insert, parameters
             return row.id
         rows = yield self.sql.insert_keyed, parameters
         return self.to_id(rows[0][0])

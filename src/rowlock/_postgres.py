@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from sqlalchemy import (
@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import id_instant
 from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._statements import Dialect, Statement, Statements, TaskRow
+from rowlock._statements import MOST_OF_A_TYPE, Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import TimeType, task
 from rowlock.errors import DatabaseUnavailableError, RowlockError
@@ -88,7 +88,7 @@ _CHOSEN = f"""ctid = ANY(ARRAY(
             WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
               AND k.attempt < 2147483647
               AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
-            ORDER BY k.run_at, k.id LIMIT 1000
+            ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_TYPE}
             FOR UPDATE SKIP LOCKED
         ) AS due
         LIMIT wanted.room
@@ -117,6 +117,10 @@ class PostgresDialect(Dialect):
 
     def insert(self, table: Table) -> Any:
         return insert(table)
+
+    def telling(self, insert: Any) -> Executable:
+        told = func.pg_notify(literal_column(f"'{CHANNEL}'"), task.c.type)
+        return cast(Executable, insert.returning(told))
 
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("INTERVAL '1 millisecond'")
@@ -200,6 +204,7 @@ class PostgresStore(Store):
         wake: Callable[[str | None], None],
         asked: Callable[[str | None], None],
         rescheduled: Callable[[], None],
+        look: Callable[[], None],
     ) -> float:
         """Keep one connection listening; a hint names a type, or the holder of a task."""
         if self._listening is not None and not await self._is_alive(self._listening):
@@ -258,6 +263,15 @@ class PostgresStore(Store):
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         await connection.execute(_notify_on, {"channel": CHANNEL, "hints": list(types)})
+
+    async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
+        try:
+            return await super().insert(row, now, tell=tell)
+        except asyncpg.ProgramLimitExceededError:
+            if not tell:
+                raise
+            # The server has no room for notifications: the task matters more than its hint.
+            return await super().insert(row, now)
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         async with self._session(_BEGIN) as fetch:

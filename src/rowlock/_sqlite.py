@@ -6,13 +6,11 @@ import asyncio
 import json
 import os
 import sqlite3
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 from sqlalchemy import (
@@ -35,6 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
+from rowlock._changes import Changes, changes_of
 from rowlock._operations import NewRow, Operation, T, no_schema
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
@@ -42,10 +41,6 @@ from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
 
 BUSY_TIMEOUT_MS = 10_000
-WATCH_INTERVAL = 0.005
-# So often the file is looked at in one pass, and so many seconds may a change of it not show.
-_GLANCES = 10
-_TICK = 0.02
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -61,6 +56,10 @@ class SqliteDialect(Dialect):
 
     def insert(self, table: Table) -> Any:
         return insert(table)
+
+    def telling(self, insert: Any) -> Executable:
+        # Others see the change of the file.
+        return cast(Executable, insert)
 
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("1000")
@@ -121,9 +120,8 @@ class SqliteStore(Store):
     _reader: AsyncConnection | None = None
     _writer: AsyncConnection | None = None
     _seen_version: int | None = None
-    _wal: str | None = None
-    _glance: tuple[int, int, int] | None = None
-    _look_until = 0.0
+    _file: str | None = None
+    _changes: Changes | None = None
 
     async def open(self) -> None:
         file = self._engine.url.database
@@ -139,12 +137,13 @@ class SqliteStore(Store):
             await self.read(self._verify())
             self._writer = await self._connect()
             await self._in_thread(self._writer, _use_wal)
-            self._wal = _wal_of(file)
+            self._file = _path_of(file)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
+        await self.unwatch()
         for connection in (self._reader, self._writer):
             if connection is not None:
                 await connection.invalidate()
@@ -157,39 +156,26 @@ class SqliteStore(Store):
         wake: Callable[[str | None], None],
         asked: Callable[[str | None], None],
         rescheduled: Callable[[], None],
+        look: Callable[[], None],
     ) -> float:
         """Look whether another connection has committed anything."""
-        for _ in range(_GLANCES):
-            if self._may_have_changed():
-                break
-            await asyncio.sleep(WATCH_INTERVAL)
-        else:
-            return 0.0
+        if self._changes is None:
+            self._changes = changes_of(self._file, look)
+        if not await self._changes.are_likely():
+            return self._changes.pause()
         ((version,),) = await self._in_thread(self._writer, _run_read, _one(_data_version, {}))
         if version != self._seen_version:
             self._seen_version = version
             wake(None)
             asked(None)
             rescheduled()
-        return WATCH_INTERVAL
-
-    def _may_have_changed(self) -> bool:
-        """Look at the write-ahead log from outside, which costs little and asks no thread."""
-        if self._wal is None:
-            return True
-        try:
-            found = os.stat(self._wal)
-        except OSError:
-            return True
-        glance = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if glance != self._glance:
-            self._glance = glance
-            # Another commit in the same tick of the file system's clock would not be seen.
-            self._look_until = time.monotonic() + _TICK
-        return time.monotonic() < self._look_until
+        return self._changes.pause()
 
     async def unwatch(self) -> None:
         self._seen_version = None
+        if self._changes is not None:
+            self._changes.close()
+            self._changes = None
 
     async def hint(self, types: Iterable[str]) -> None:
         """Do nothing: others see the change of the file."""
@@ -313,11 +299,9 @@ class SqliteStore(Store):
         return {"batch": json.dumps(rows)}
 
 
-def _wal_of(file: str | None) -> str | None:
-    # A URI is SQLite's to read, and Windows tells the time of a change when a file is closed.
-    if not file or file.startswith("file:") or sys.platform == "win32":
-        return None
-    return f"{os.path.abspath(file)}-wal"
+def _path_of(file: str | None) -> str | None:
+    # A URI is SQLite's to read.
+    return None if not file or file.startswith("file:") else os.path.abspath(file)
 
 
 def _set_up(driver: sqlite3.Connection) -> None:

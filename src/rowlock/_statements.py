@@ -43,6 +43,9 @@ from sqlalchemy.types import TypeEngine
 from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
 from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
 
+# One claim takes no more tasks of a type.
+MOST_OF_A_TYPE = 1000
+
 
 class TaskRow(NamedTuple):
     """A row as it comes from the driver, but for the id, which is always 32 hex digits."""
@@ -138,6 +141,10 @@ class Dialect(ABC):
         """An INSERT that can have an ON CONFLICT clause."""
 
     @abstractmethod
+    def telling(self, insert: Any) -> Executable:
+        """The INSERT of a task, telling waiting workers as soon as it is committed."""
+
+    @abstractmethod
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         """The instant `ms` milliseconds after another."""
 
@@ -165,6 +172,7 @@ class Statements:
         self.clock = build(select(self._now))
         self.revision = build(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
         self.insert = build(self._insert_one())
+        self.insert_telling = build(dialect.telling(self._insert_one()))
         self.insert_batch = build(self._insert_batch())
         self.insert_keyed = build(self._insert_keyed())
         self.get = build(select(*_COLUMNS).where(task.c.id == bindparam("id", type_=IdType)))

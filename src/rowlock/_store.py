@@ -70,6 +70,7 @@ class Store(Operations):
         wake: Callable[[str | None], None],
         asked: Callable[[str | None], None],
         rescheduled: Callable[[], None],
+        look: Callable[[], None],
     ) -> float:
         """Look for what others did; return the seconds until the next look.
 
@@ -77,6 +78,7 @@ class Store(Operations):
             wake: called with the type that there may be work for, None for any.
             asked: called with the holder whose tasks may be asked to be cancelled, None for any.
             rescheduled: called when scheduled tasks may have changed.
+            look: called in the loop when the next look is due before the seconds are over.
         """
 
     @abstractmethod
@@ -138,9 +140,15 @@ class Store(Operations):
 
     # Tasks, as clients see them.
 
-    async def insert(self, row: NewRow, now: datetime | None = None) -> str:
-        """Store a task; return its id, or that of the task that has its key."""
-        return await self._write(self._insert(row, now))
+    async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
+        """Store a task; return its id, or that of the task that has its key.
+
+        Args:
+            row: the task.
+            now: the instant.
+            tell: give the hint to other processes with it; not for a task with a key.
+        """
+        return await self._write(self._insert(row, now, tell=tell))
 
     async def insert_together(self, rows: Sequence[NewRow], now: datetime | None = None) -> None:
         """Store tasks without a key in one statement."""

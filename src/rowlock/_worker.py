@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._reports import Reports
-from rowlock._statements import TaskRow
+from rowlock._statements import MOST_OF_A_TYPE, TaskRow
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
@@ -228,7 +229,9 @@ class Worker:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
         pools = dict(self._pools)
-        rooms = {name: room for name, pool in pools.items() if (room := pool.room())}
+        rooms = {
+            name: min(room, MOST_OF_A_TYPE) for name, pool in pools.items() if (room := pool.room())
+        }
         if len(rooms) < len(pools):
             # Nobody tells when a pool that could not start a worker may try again.
             poll = min(poll, _LOOK_AGAIN)
@@ -254,8 +257,9 @@ class Worker:
         jobs = [Job(row, leased_at, pools[row.type]) for row in rows]
         for job in jobs:
             self._held[job.key] = job
-            self._maybe_more.add(job.row.type)
             self._emit_claimed(job.row)
+        taken = Counter(row.type for row in rows)
+        self._maybe_more.update(name for name, count in taken.items() if count >= rooms[name])
         orphans = []
         for job in jobs:
             if self._pools.get(job.row.type) is not job.pool or self.stopping is not None:
@@ -281,7 +285,9 @@ class Worker:
 
     async def watch(self) -> float:
         """Look once for work that other processes created."""
-        return await self._store.watch(self.hint, self.hint_cancel, self._rescheduled)
+        return await self._store.watch(
+            self.hint, self.hint_cancel, self._rescheduled, self._watches.wake
+        )
 
     def _rescheduled(self) -> None:
         self._events.emit(SchedulesChanged())

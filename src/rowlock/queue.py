@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -52,8 +53,10 @@ if TYPE_CHECKING:
     from rowlock._worker import Worker
 
 # Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
-# another.
+# another. One that goes with an INSERT is a whole round trip sooner, but others wait until that
+# is on disk, so it needs a longer silence.
 _HINT_GAP = 0.005
+_HINT_SILENCE = 0.010
 _NO_HINT = 3600.0
 
 
@@ -136,6 +139,7 @@ class TaskQueue:
         self._worker: Worker | None = None
         self._companions: list[Companion] = []
         self._hinted: set[str] = set()
+        self._hinted_at = 0.0
         self._hints = Loop("hints", self._send_hints, self._events.emit)
         self._hints_task: asyncio.Task[None] | None = None
 
@@ -359,8 +363,11 @@ class TaskQueue:
         )
         if connection is not None:
             return (await self._create_on(store, connection, [row]))[0]
-        task_id = await self._inserts.insert(row)
-        self._hint({task_type})
+        tell = self._notify and self._inserts.goes_alone(row) and self._is_silent()
+        if tell:
+            self._hinted_at = time.monotonic()
+        task_id = await self._inserts.insert(row, tell=tell)
+        self._hint({task_type}, told=tell)
         return task_id
 
     async def create_many(
@@ -543,24 +550,28 @@ class TaskQueue:
 
     # Hints.
 
-    def _hint(self, types: set[str]) -> None:
+    def _hint(self, types: set[str], *, told: bool = False) -> None:
         if self._worker is not None:
             for task_type in types:
                 self._worker.hint(task_type)
-        if self._notify:
+        if self._notify and not told:
             self._hinted |= types
             self._hints.wake()
 
+    def _is_silent(self) -> bool:
+        return not self._hinted and time.monotonic() - self._hinted_at >= _HINT_SILENCE
+
     async def _send_hints(self) -> float:
-        hinted, self._hinted = self._hinted, set()
-        if not hinted:
+        if not self._hinted:
             return _NO_HINT
+        await asyncio.sleep(self._hinted_at + _HINT_GAP - time.monotonic())
+        hinted, self._hinted = self._hinted, set()
+        self._hinted_at = time.monotonic()
         try:
             await self._store.hint(hinted)
         except Exception:
             self._hinted |= hinted
             raise
-        await asyncio.sleep(_HINT_GAP)
         return _NO_HINT
 
 

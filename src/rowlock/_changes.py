@@ -1,0 +1,165 @@
+"""When to look into a SQLite database for what others have committed.
+
+Its write-ahead log is watched from outside, which costs little and asks no thread. A log is
+written to before what it says is committed, so one change asks for several looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+INTERVAL = 0.005
+
+# So many seconds after a change are the first look and the last one; each waits twice as long as
+# the one before.
+_FIRST = 0.0005
+_LAST = 0.1
+_REST = 3600.0
+
+# Where writes come so close, and they may be this process's own, the interval is soon enough.
+_SILENCE = 0.01
+
+# So often the file is looked at in one pass, and so many seconds may a change of it not show.
+_GLANCES = 10
+_TICK = 0.02
+
+
+class Changes(Protocol):
+    """Says when to look."""
+
+    async def are_likely(self) -> bool:
+        """Whether to look now."""
+
+    def pause(self) -> float:
+        """Return the seconds until it is to be asked again."""
+
+    def close(self) -> None:
+        """Watch no more."""
+
+
+def changes_of(file: str | None, wake: Callable[[], None]) -> Changes:
+    """Watch a database.
+
+    Args:
+        file: the path of the database, None if SQLite alone knows where it is.
+        wake: called in the loop when it is to be asked before its pause is over.
+    """
+    # Windows tells the time of a change when a file is closed.
+    if file is None or sys.platform == "win32":
+        return Unknown()
+    log = f"{file}-wal"
+    try:
+        return Notified(log, wake)
+    except (ImportError, OSError):
+        return Glances(log)
+
+
+class Unknown:
+    """What cannot be watched from outside."""
+
+    async def are_likely(self) -> bool:
+        """Say yes."""
+        return True
+
+    def pause(self) -> float:
+        """Return the interval."""
+        return INTERVAL
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Notified:
+    """Linux tells of each write, and nothing is done until then.
+
+    Raises:
+        ImportError: if this is not Linux.
+        OSError: if this user watches too many files.
+    """
+
+    def __init__(self, log: str, wake: Callable[[], None]) -> None:
+        from inotify_simple import INotify, flags
+
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._pause = _FIRST
+        self._written_at = 0.0
+        self._inotify = INotify(nonblocking=True)
+        try:
+            self._inotify.add_watch(log, flags.MODIFY)
+        except OSError:
+            self._inotify.close()
+            raise
+
+    async def are_likely(self) -> bool:
+        """Whether it was written to lately."""
+        if self._pause == _REST:
+            return False
+        if self._inotify.read(timeout=0):
+            self._pause = min(self._pause, INTERVAL)
+            self._written_at = time.monotonic()
+        return True
+
+    def pause(self) -> float:
+        """Return the seconds until the next look, or for ever."""
+        pause = self._pause
+        self._pause = pause * 2 if pause < _LAST else _REST
+        # Not before: who writes a lot would wake the loop with every page.
+        if pause > INTERVAL:
+            self._loop.add_reader(self._inotify.fileno(), self._written)
+        return pause
+
+    def _written(self) -> None:
+        self._loop.remove_reader(self._inotify.fileno())
+        silence = time.monotonic() - self._written_at
+        self._pause = INTERVAL if silence < _SILENCE else _FIRST
+        self._wake()
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        self._loop.remove_reader(self._inotify.fileno())
+        self._inotify.close()
+
+
+class Glances:
+    """Elsewhere the file is looked at."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self._seen: tuple[int, int, int] | None = None
+        self._look_until = 0.0
+        self._looked = False
+
+    async def are_likely(self) -> bool:
+        """Whether it has changed lately; looks for some time."""
+        for _ in range(_GLANCES):
+            if self._has_changed():
+                self._looked = True
+                return True
+            await asyncio.sleep(INTERVAL)
+        return False
+
+    def _has_changed(self) -> bool:
+        try:
+            found = os.stat(self._log)
+        except OSError:
+            return True
+        glance = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if glance != self._seen:
+            self._seen = glance
+            # Another commit in the same tick of the file system's clock would not be seen.
+            self._look_until = time.monotonic() + _TICK
+        return time.monotonic() < self._look_until
+
+    def pause(self) -> float:
+        """Return the interval, or nothing if that has passed."""
+        looked, self._looked = self._looked, False
+        return INTERVAL if looked else 0.0
+
+    def close(self) -> None:
+        """Do nothing."""
