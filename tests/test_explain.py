@@ -39,8 +39,9 @@ pytestmark = pytest.mark.timeout(400)
 
 ROWS = 100_000
 LIMIT = 10
-# One range for each status and each one row more than the page, twice over.
-MOST_ROWS = 2 * len(TaskStatus) * (LIMIT + 1)
+# One range for each status and each one row more than the page, twice over; and what is
+# processing, which is sorted.
+MOST_ROWS = 2 * len(TaskStatus) * (LIMIT + 1) + 200
 # What the sweeper looks through: all that is held, of which there is no more than workers hold.
 # Each execution that is rolled back leaves its version of a row behind.
 HELD_ROWS = 200 * 10
@@ -250,10 +251,11 @@ def pages() -> dict[str, Make]:
         walk = (task_type, status, sort, direction)
         name = f"page {sort} {direction} type={task_type} status={status}"
         made[name] = partial(_page, walk, None)
-        for number, part in enumerate(segments(sort, status, typed=task_type is not None)):
+        for number, part in enumerate(
+            segments(sort, status, direction, typed=task_type is not None)
+        ):
             value = {
                 "date_modified": NOW_MICROSECONDS - ROWS // 2 * 10**6,
-                "status": 2,  # pending
                 None: 0,
             }[part.order]
             middle = Position(number, value, MIDDLE_ID)

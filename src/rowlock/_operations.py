@@ -257,7 +257,7 @@ class Operations(ABC):
 
     def _page(self, walk: Walk, cursor: _cursor.Position | None, limit: int) -> Operation[TaskPage]:
         task_type, task_status, sort, direction = walk
-        parts = segments(sort, task_status, typed=task_type is not None)
+        parts = segments(sort, task_status, direction, typed=task_type is not None)
         tasks: list[Task] = []
         first = 0 if cursor is None else cursor.segment
         for number, part in enumerate(parts[first:], first):

@@ -11,11 +11,9 @@ from rowlock.models import SortDirection, SortProperty, Task, TaskStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_RANKS = tuple(sorted(TaskStatus))
+_STATUSES = tuple(sorted(TaskStatus))
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 _NOT_COMPLETED = (TaskStatus.CANCELLED, TaskStatus.PENDING, TaskStatus.PROCESSING)
-
-SortValue = datetime | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +34,12 @@ class Segment:
         value = 0
         if self.order == "date_modified":
             value = _microseconds((datetime.max if last else datetime.min).replace(tzinfo=UTC))
-        elif self.order == "status":
-            value = len(_RANKS) if last else -1
         return Position(number, value, LAST_ID if last else FIRST_ID)
 
-    def value(self, position: Position) -> SortValue:
+    def value(self, position: Position) -> datetime | None:
         """Return the sort value that a position stands for."""
         if self.order == "date_modified":
             return _EPOCH + position.value * _MICROSECOND
-        if self.order == "status":
-            rank = position.value
-            return "" if rank < 0 else "~" if rank >= len(_RANKS) else _RANKS[rank].value
         return None
 
     def position(self, number: int, task: Task) -> Position:
@@ -54,20 +47,21 @@ class Segment:
         value = 0
         if self.order == "date_modified":
             value = _microseconds(task.date_modified)
-        elif self.order == "status":
-            value = _RANKS.index(task.status)
         return Position(number, value, task.id)
 
 
-def segments(sort: SortProperty, status: TaskStatus | None, *, typed: bool) -> tuple[Segment, ...]:
+def segments(
+    sort: SortProperty, status: TaskStatus | None, direction: SortDirection, *, typed: bool
+) -> tuple[Segment, ...]:
     """Return the stretches of a walk, in their order.
 
     Args:
         sort: what is sorted by.
         status: the filter on the status.
+        direction: which way.
         typed: whether there is a filter on the type: the index on it leads with the status.
     """
-    every = _RANKS if status is None else (status,)
+    every = _STATUSES if status is None else (status,)
     if sort is SortProperty.DATE_MODIFIED:
         return (Segment("date_modified", every),)
     if sort is SortProperty.DATE_COMPLETED:
@@ -80,7 +74,8 @@ def segments(sort: SortProperty, status: TaskStatus | None, *, typed: bool) -> t
     if status is not None:
         return (Segment(None, every),)
     if sort is SortProperty.STATUS:
-        return (Segment("status", ()),)
+        ordered = every[::-1] if direction is SortDirection.DESCENDING else every
+        return tuple(Segment(None, (s,)) for s in ordered)
     return (Segment(None, every if typed else ()),)
 
 

@@ -124,6 +124,11 @@ def constant(status: TaskStatus) -> ColumnElement[str]:
     return literal_column(f"'{status.value}'", Text)
 
 
+# The conditions of partial indexes, as they are declared.
+_PROCESSING: Final = task.c.status == constant(TaskStatus.PROCESSING)
+_RESTING: Final = task.c.status != constant(TaskStatus.PROCESSING)
+
+
 def sources(target: TaskStatus) -> ColumnElement[bool]:
     """The row has a status from which the transition table allows `target`."""
     allowed = [status for status, targets in TRANSITIONS.items() if target in targets]
@@ -176,12 +181,8 @@ class Statements:
         self.insert_batch = build(self._insert_batch())
         self.insert_keyed = build(self._insert_keyed())
         self.get = build(select(*_COLUMNS).where(task.c.id == bindparam("id", type_=IdType)))
-        self.counts = build(select(task.c.status, func.count()).group_by(task.c.status))
-        self.counts_of_type = build(
-            select(task.c.status, func.count())
-            .where(task.c.type == bindparam("type"))
-            .group_by(task.c.status)
-        )
+        self.counts = build(self._counts())
+        self.counts_of_type = build(self._counts(task.c.type == bindparam("type", type_=Text)))
         self.retry_waiting = build(self._retry_waiting())
         self.retry_ended = build(self._retry_ended())
         self.cancel_keep = build(self._cancel_keep())
@@ -412,6 +413,11 @@ class Statements:
             task.c.cancel_requested.is_not(None),
         )
 
+    def _counts(self, *filters: ColumnElement[bool]) -> Executable:
+        # In two parts, each of which an index covers.
+        counted = select(task.c.status, func.count()).where(*filters).group_by(task.c.status)
+        return union_all(counted.where(_RESTING), counted.where(_PROCESSING))
+
     def _retry_waiting(self) -> Executable:
         return (
             update(task)
@@ -430,7 +436,7 @@ class Statements:
             .where(
                 task.c.id == bindparam("id", type_=IdType),
                 sources(TaskStatus.PENDING),
-                task.c.status != constant(TaskStatus.PROCESSING),
+                _RESTING,
             )
             .values(
                 status=constant(TaskStatus.PENDING),
@@ -476,7 +482,7 @@ class Statements:
             update(task)
             .where(
                 task.c.id == bindparam("id", type_=IdType),
-                task.c.status == constant(TaskStatus.PROCESSING),
+                _PROCESSING,
             )
             .values(cancel_requested=func.coalesce(task.c.cancel_requested, self._now))
             .returning(*_COLUMNS)
@@ -486,7 +492,7 @@ class Statements:
         return (
             select(*_COLUMNS)
             .where(
-                task.c.status == constant(TaskStatus.PROCESSING),
+                _PROCESSING,
                 task.c.lease_until <= self._now,
             )
             .limit(bindparam("limit", type_=Integer))
@@ -514,7 +520,7 @@ class Statements:
 
         Each range is bounded by comparing whole rows of the index's leading columns, and is
         sorted by them, so that no other index can serve it, whatever the statistics say. It
-        starts behind the parameters `value` and `id`.
+        starts behind the parameters `value` and `id`. That of processing is short, and sorted.
 
         Args:
             order: the columns that the page is sorted by.
@@ -526,8 +532,12 @@ class Statements:
         ranges = []
         for status in statuses or (None,):
             bounds: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = []
-            if status is not None:
+            part = select(*_COLUMNS)
+            if status is TaskStatus.PROCESSING:
+                part = part.where(_PROCESSING)
+            elif status is not None:
                 bounds.append((task.c.status, constant(status)))
+                part = part.where(_RESTING)
             start = [
                 (
                     task.c[name],
@@ -537,7 +547,7 @@ class Statements:
             ]
             columns = tuple_(*(column for column, _ in bounds + start))
             values = tuple_(*(value for _, value in bounds + start))
-            part = select(*_COLUMNS).where(columns < values if descending else columns > values)
+            part = part.where(columns < values if descending else columns > values)
             if bounds:
                 prefix = tuple_(*(column for column, _ in bounds))
                 edge = tuple_(*(value for _, value in bounds))

@@ -6,11 +6,13 @@ task's status, so an index must earn its place.
 - The primary key is the order of creation (see `_ids`), so it serves pages by `dateCreated`.
 - A page without a filter on status is merged from one index range for each of the five
   statuses, so that `(status, …)` serves pages with and without that filter.
+- Tasks that are processing are no more than workers hold, so a short index of its own finds
+  them, and what is wanted of them is sorted. The others leave them out: a claim then writes two
+  index entries and not five.
 - A row that has ended is not modified again, so its `date_modified` is when it completed or was
   cancelled. Neither instant has a column, and pages by `dateCompleted` read the indexes on
   `date_modified`.
-- Expired leases are found among the rows with status processing, of which there are no more
-  than workers can hold.
+- Expired leases are found among the rows that are processing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, UUID
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -115,15 +117,26 @@ Index(
     postgresql_where=_pending,
     sqlite_where=_pending,
 )
-Index("ix_rowlock_task_status", task.c.status, task.c.id)
-Index("ix_rowlock_task_type", task.c.type, task.c.status, task.c.id)
-Index("ix_rowlock_task_modified", task.c.status, task.c.date_modified, task.c.id)
+_resting = task.c.status != "processing"
+for _name, *_columns in (
+    ("status_id", task.c.status, task.c.id),
+    ("type_status_id", task.c.type, task.c.status, task.c.id),
+    ("status_modified", task.c.status, task.c.date_modified, task.c.id),
+    ("type_status_modified", task.c.type, task.c.status, task.c.date_modified, task.c.id),
+):
+    Index(
+        f"ix_rowlock_task_{_name}",
+        *_columns,
+        postgresql_where=_resting,
+        sqlite_where=_resting,
+    )
+_processing = task.c.status == "processing"
 Index(
-    "ix_rowlock_task_type_modified",
-    task.c.type,
+    "ix_rowlock_task_processing",
     task.c.status,
-    task.c.date_modified,
     task.c.id,
+    postgresql_where=_processing,
+    sqlite_where=_processing,
 )
 _retained = task.c.date_retain_until.is_not(None)
 Index(
