@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import drain, field, latency, processes, schedules, walk
+from benchmarks import cost, drain, field, latency, processes, schedules, walk
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -18,6 +18,7 @@ from benchmarks._report import Report
 Benchmark = Callable[[str, argparse.Namespace, Report], bool]
 
 _BENCHMARKS: dict[str, Benchmark] = {
+    "cost": cost.run,
     "drain": drain.run,
     "field": field.run,
     "latency": latency.run,
@@ -57,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--only", choices=("postgresql", "sqlite"))
     common.add_argument("--json", metavar="FILE", type=Path, help="write results; - prints them")
     commands = parser.add_subparsers(dest="benchmark", required=True)
+
+    command = commands.add_parser("cost", parents=[common], help="a worker with nothing to do")
+    command.add_argument("--seconds", type=float, default=60, help="to watch it")
+    command.add_argument("--tasks", type=int, default=50_000, help="to drain for its memory")
+    command.add_argument("--rounds", type=int, default=11, help="of imports")
 
     command = commands.add_parser("drain", parents=[common], help="throughput against the driver")
     command.add_argument("--tasks", type=int, default=20_000)

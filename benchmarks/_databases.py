@@ -54,6 +54,11 @@ def _durable_server() -> Iterator[str]:
         yield url
 
 
+def kind(server: str) -> str:
+    """Return what the results call a server, or the database of a URL."""
+    return "sqlite" if server.startswith(SQLITE) else "postgresql"
+
+
 def describe(server: str) -> str:
     """Return what there is to know of a server; refuse one that does not keep what it commits."""
     if server == SQLITE:
