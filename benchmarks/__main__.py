@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cost, drain, field, latency, processes, schedules, walk
+from benchmarks import backlog, cost, drain, field, latency, processes, schedules, walk
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -18,6 +18,7 @@ from benchmarks._report import Report
 Benchmark = Callable[[str, argparse.Namespace, Report], bool]
 
 _BENCHMARKS: dict[str, Benchmark] = {
+    "backlog": backlog.run,
     "cost": cost.run,
     "drain": drain.run,
     "field": field.run,
@@ -58,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--only", choices=("postgresql", "sqlite"))
     common.add_argument("--json", metavar="FILE", type=Path, help="write results; - prints them")
     commands = parser.add_subparsers(dest="benchmark", required=True)
+
+    command = commands.add_parser("backlog", parents=[common], help="beside millions of rows")
+    command.add_argument("--pending", type=int, default=1_000_000)
+    command.add_argument("--retained", type=int, default=5_000_000)
+    command.add_argument("--tasks", type=int, default=20_000, help="to drain; and 5,000")
+    command.add_argument("--rounds", type=int, default=3, help="of drains, after one to warm up")
+    command.add_argument("--page", type=int, default=10_000, help="to compare with the first")
+    command.add_argument("--limit", type=int, default=40, help="of a page")
+    command.add_argument("--reads", type=int, default=30, help="of each page")
 
     command = commands.add_parser("cost", parents=[common], help="a worker with nothing to do")
     command.add_argument("--seconds", type=float, default=60, help="to watch it")
