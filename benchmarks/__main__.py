@@ -10,7 +10,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backlog, cost, drain, field, latency, processes, schedules, walk
+from benchmarks import (
+    backlog,
+    cost,
+    drain,
+    field,
+    growth,
+    latency,
+    processes,
+    schedules,
+    steady,
+    walk,
+)
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -22,9 +33,11 @@ _BENCHMARKS: dict[str, Benchmark] = {
     "cost": cost.run,
     "drain": drain.run,
     "field": field.run,
+    "growth": growth.run,
     "latency": latency.run,
     "processes": processes.run,
     "schedules": schedules.run,
+    "steady": steady.run,
     "walk": walk.run,
 }
 
@@ -90,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--no-statistics", action="store_true", help="do not ANALYZE a backlog")
 
+    command = commands.add_parser("growth", parents=[common], help="of rows, types, payloads")
+    command.add_argument("--tasks", type=int, default=10_000)
+    command.add_argument("--rounds", type=int, default=3)
+
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)
 
@@ -103,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=60, help="to watch an idle node")
     command.add_argument("--rounds", type=int, default=3, help="of a thousand due at once")
     command.add_argument("--times", type=int, default=30, help="of one schedule every second")
+
+    command = commands.add_parser("steady", parents=[common], help="with a transaction open")
+    command.add_argument("--minutes", type=int, default=10)
+    command.add_argument("--rate", type=int, default=1000, help="tasks created in a second")
 
     command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
     command.add_argument("--tasks", type=int, default=20_000)
