@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("steady", parents=[common], help="with a transaction open")
     command.add_argument("--minutes", type=int, default=10)
     command.add_argument("--rate", type=int, default=1000, help="tasks created in a second")
+    command.add_argument("--no-transaction", action="store_true", help="leave none open")
 
     command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
     command.add_argument("--tasks", type=int, default=20_000)

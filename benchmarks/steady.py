@@ -1,4 +1,7 @@
-"""Claims under a steady load, while an open transaction keeps every dead row in its place."""
+"""Claims under a steady load, while an open transaction keeps every dead row in its place.
+
+Without one (`--no-transaction`) it tells what of this is the load itself.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ _BEGIN = {True: "BEGIN", False: "BEGIN ISOLATION LEVEL REPEATABLE READ"}
 
 def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     """Report minute by minute, then the whole."""
-    common = {"server": kind(server), "rate": arguments.rate}
+    held: bool = not arguments.no_transaction
+    common = {"server": kind(server), "rate": arguments.rate, "transaction": held}
     with fresh(server) as url:
-        minutes, whole = asyncio.run(_steady(url, arguments.minutes, arguments.rate))
+        minutes, whole = asyncio.run(_steady(url, arguments.minutes, arguments.rate, held))
     report.table({"benchmark": "steady, minutes", **common}, minutes)
     print()
     report.table({"benchmark": "steady", **common}, [whole])
@@ -31,7 +35,9 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     return True
 
 
-async def _steady(url: str, minutes: int, rate: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+async def _steady(
+    url: str, minutes: int, rate: int, held: bool
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     async with (
         session(url) as ask_database,
@@ -39,8 +45,9 @@ async def _steady(url: str, minutes: int, rate: int) -> tuple[list[dict[str, Any
         other("_load", url, str(rate)) as creator,
         worker(url, watched="claims") as consumer,
     ):
-        await ask_held(_BEGIN[url.startswith(SQLITE)])
-        await ask_held(_ROWS)
+        if held:
+            await ask_held(_BEGIN[url.startswith(SQLITE)])
+            await ask_held(_ROWS)
         written = 0 if url.startswith(SQLITE) else await wal_bytes(ask_database)
         began = time.monotonic()
         await ask(consumer, "start")
