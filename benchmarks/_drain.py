@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import islice
 from typing import NamedTuple
 
-from benchmarks import _proc
+from benchmarks import _linux
 from benchmarks._databases import SQLITE, session
 from benchmarks._process import ask, other
 from benchmarks._worker import handled
@@ -82,7 +82,7 @@ async def drain(
             raise SystemExit(f"{tasks:,} tasks made {calls:,} calls and ended as {ends}")
         if retain_for:
             ((ended,),) = await ask_database(_LAST[url.startswith(SQLITE)].format(first))
-        peak = max(_proc.memory(process.pid, "VmHWM") for process in processes)
+        peak = max(_linux.memory(process.pid, "VmHWM") for process in processes)
     return Drained(ended - began, peak)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Any
 
-from benchmarks import _proc
+from benchmarks import _linux
 from benchmarks._counting import transactions_of
 from benchmarks._databases import fresh, kind, session
 from benchmarks._drain import drain, worker
@@ -57,9 +57,9 @@ async def _idle(url: str, seconds: float) -> dict[str, Any]:
         await asyncio.sleep(_SETTLED)
         before = await ask(process, "figures")
         transactions = await transactions_of(url, ask_database)
-        began, cpu = time.monotonic(), _proc.cpu_seconds(process.pid)
+        began, cpu = time.monotonic(), _linux.cpu_seconds(process.pid)
         await asyncio.sleep(seconds)
-        cpu = _proc.cpu_seconds(process.pid) - cpu
+        cpu = _linux.cpu_seconds(process.pid) - cpu
         taken = time.monotonic() - began
         after = await ask(process, "figures")
         transactions = await transactions_of(url, ask_database) - transactions
@@ -76,11 +76,11 @@ async def _idle(url: str, seconds: float) -> dict[str, Any]:
 async def _memory(url: str, tasks: int) -> dict[str, float]:
     driver = _DRIVERS[kind(url)]
     async with other("_reference", "sqlalchemy.ext.asyncio", driver) as process:
-        reference = _proc.memory(process.pid)
+        reference = _linux.memory(process.pid)
     async with worker(url) as process:
         await ask(process, "start")
         await asyncio.sleep(_SETTLED)
-        idle = _proc.memory(process.pid)
+        idle = _linux.memory(process.pid)
     drained = await drain(url, tasks)
     return {
         f"Python with sqlalchemy.ext.asyncio and {driver}": reference,

@@ -112,7 +112,7 @@ async def _left(url: str, tasks: int, retain_for: int) -> dict[str, Any]:
         found = await storage(url, ask)
     return {
         "created, claimed, finished": f"retain_for={retain_for}",
-        "WAL bytes / task": written / tasks,
+        "server's WAL bytes / task": written / tasks,
         "dead tuples / task": found["dead tuples"] / tasks,
         "table and indexes, bytes / task": found["table and indexes MiB"] * 2**20 / tasks,
     }

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks._counting import counted, transactions_of
-from benchmarks._databases import SQLITE, fetch, fresh, session
+from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
@@ -37,7 +37,7 @@ _LATENESS = {
 
 def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     """Measure the cost of waiting, then a burst, then one schedule alone."""
-    common = {"server": "sqlite" if server == SQLITE else "postgresql"}
+    common = {"server": kind(server)}
     nodes = []
     for name, count in (("without a scheduler", 0), (f"{_IDLE:,} idle schedules", _IDLE)):
         with fresh(server) as url:

@@ -81,6 +81,6 @@ async def _steady(
             **await storage(url, ask_database),
         }
         if not url.startswith(SQLITE):
-            whole["WAL bytes / task"] = (await wal_bytes(ask_database) - written) / created
+            whole["server's WAL bytes / task"] = (await wal_bytes(ask_database) - written) / created
             whole["dead tuples / task"] = whole["dead tuples"] / created
     return rows, whole
