@@ -1,1 +1,1 @@
-"""Timed claims, `python -m benchmarks drain|field|latency|walk`. Only ratios of one run count."""
+"""Timed claims, `python -m benchmarks NAME`; --help lists them. Only ratios of one run count."""

@@ -10,7 +10,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import drain, field, latency, processes, schedules, walk
+from benchmarks import (
+    backlog,
+    cost,
+    drain,
+    field,
+    growth,
+    latency,
+    processes,
+    schedules,
+    steady,
+    walk,
+)
 from benchmarks._databases import describe, servers
 from benchmarks._report import Report
 
@@ -18,11 +29,15 @@ from benchmarks._report import Report
 Benchmark = Callable[[str, argparse.Namespace, Report], bool]
 
 _BENCHMARKS: dict[str, Benchmark] = {
+    "backlog": backlog.run,
+    "cost": cost.run,
     "drain": drain.run,
     "field": field.run,
+    "growth": growth.run,
     "latency": latency.run,
     "processes": processes.run,
     "schedules": schedules.run,
+    "steady": steady.run,
     "walk": walk.run,
 }
 
@@ -58,6 +73,20 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", metavar="FILE", type=Path, help="write results; - prints them")
     commands = parser.add_subparsers(dest="benchmark", required=True)
 
+    command = commands.add_parser("backlog", parents=[common], help="beside millions of rows")
+    command.add_argument("--pending", type=int, default=1_000_000)
+    command.add_argument("--retained", type=int, default=5_000_000)
+    command.add_argument("--tasks", type=int, default=20_000, help="to drain; and 5,000")
+    command.add_argument("--rounds", type=int, default=3, help="of drains, after one to warm up")
+    command.add_argument("--page", type=int, default=10_000, help="to compare with the first")
+    command.add_argument("--limit", type=int, default=40, help="of a page")
+    command.add_argument("--reads", type=int, default=30, help="of each page")
+
+    command = commands.add_parser("cost", parents=[common], help="a worker with nothing to do")
+    command.add_argument("--seconds", type=float, default=60, help="to watch it")
+    command.add_argument("--tasks", type=int, default=50_000, help="to drain for its memory")
+    command.add_argument("--rounds", type=int, default=11, help="of imports")
+
     command = commands.add_parser("drain", parents=[common], help="throughput against the driver")
     command.add_argument("--tasks", type=int, default=20_000)
     command.add_argument("--rounds", type=int, default=3, help="after one to warm up")
@@ -74,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--no-statistics", action="store_true", help="do not ANALYZE a backlog")
 
+    command = commands.add_parser("growth", parents=[common], help="of rows, types, payloads")
+    command.add_argument("--tasks", type=int, default=10_000)
+    command.add_argument("--rounds", type=int, default=3)
+
     command = commands.add_parser("latency", parents=[common], help="from create to the handler")
     command.add_argument("--times", type=int, default=200)
 
@@ -87,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=60, help="to watch an idle node")
     command.add_argument("--rounds", type=int, default=3, help="of a thousand due at once")
     command.add_argument("--times", type=int, default=30, help="of one schedule every second")
+
+    command = commands.add_parser("steady", parents=[common], help="with a transaction open")
+    command.add_argument("--minutes", type=int, default=10)
+    command.add_argument("--rate", type=int, default=1000, help="tasks created in a second")
+    command.add_argument("--no-transaction", action="store_true", help="leave none open")
 
     command = commands.add_parser("walk", parents=[common], help="pages while tasks change")
     command.add_argument("--tasks", type=int, default=20_000)

@@ -54,6 +54,11 @@ def _durable_server() -> Iterator[str]:
         yield url
 
 
+def kind(server: str) -> str:
+    """Return what the results call a server, or the database of a URL."""
+    return "sqlite" if server.startswith(SQLITE) else "postgresql"
+
+
 def describe(server: str) -> str:
     """Return what there is to know of a server; refuse one that does not keep what it commits."""
     if server == SQLITE:
@@ -91,9 +96,12 @@ async def fetch(url: str, statement: str) -> Rows:
 
 @asynccontextmanager
 async def session(url: str) -> AsyncIterator[Callable[[str], Awaitable[Rows]]]:
-    """Yield a function that returns the rows of a statement, on a connection of its own."""
+    """Yield a function that returns the rows of a statement, on a connection of its own.
+
+    Each statement commits by itself, unless one of them begins a transaction.
+    """
     if url.startswith(SQLITE):
-        with closing(sqlite3.connect(sqlite_file(url))) as database:
+        with closing(sqlite3.connect(sqlite_file(url), isolation_level=None)) as database:
 
             async def ask_sqlite(statement: str) -> Rows:
                 return database.execute(statement).fetchall()

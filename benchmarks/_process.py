@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).parents[1]
 
@@ -49,7 +51,32 @@ def ready() -> None:
 
 async def until_stdin_ends() -> None:
     """Return when the process that started this one wants it to end."""
+    await (await _standard_input()).read()
+
+
+async def ask(process: asyncio.subprocess.Process, word: str) -> dict[str, Any]:
+    """Send a word to a process, and return what it answers."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{word}\n".encode())
+    answer: dict[str, Any] = json.loads(await process.stdout.readline())
+    return answer
+
+
+async def asked() -> AsyncIterator[str]:
+    """Yield the words that the process that started this one sends; each wants an `answer`."""
+    stdin = await _standard_input()
+    while line := await stdin.readline():
+        yield line.decode().strip()
+
+
+def answer(found: dict[str, Any]) -> None:
+    """Answer a word."""
+    print(json.dumps(found), flush=True)
+
+
+async def _standard_input() -> asyncio.StreamReader:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
+    return reader

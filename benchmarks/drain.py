@@ -13,7 +13,7 @@ from statistics import median
 import asyncpg
 
 from benchmarks import _bare
-from benchmarks._databases import SQLITE, fetch, fresh, session
+from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from benchmarks.handlers import Calls
 from rowlock import NewTask, TaskQueue
@@ -50,7 +50,7 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     medians = {name: median(taken) for name, taken in seconds.items()}
     updating, _, deleting, _ = medians.values()
     report.table(
-        {"benchmark": "drain", "server": "sqlite" if server == SQLITE else "postgresql"},
+        {"benchmark": "drain", "server": kind(server)},
         [
             {
                 "variant": name,

@@ -9,7 +9,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks._creator import TYPE, WARM_UP, create
-from benchmarks._databases import SQLITE, fresh
+from benchmarks._databases import fresh, kind
 from benchmarks._process import other
 from benchmarks._report import Report
 from benchmarks.handlers import Calls
@@ -22,9 +22,7 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     for name, apart in (("the same process", False), ("another process", True)):
         with fresh(server) as url:
             rows.append({"created by": name, **asyncio.run(_measure(url, arguments.times, apart))})
-    report.table(
-        {"benchmark": "latency", "server": "sqlite" if server == SQLITE else "postgresql"}, rows
-    )
+    report.table({"benchmark": "latency", "server": kind(server)}, rows)
     return True
 
 

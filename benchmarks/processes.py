@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from statistics import median
 
 from benchmarks import handlers
-from benchmarks._databases import SQLITE, fresh
+from benchmarks._databases import fresh, kind
 from benchmarks._report import Report
 from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus
 from rowlock._endings import Ending
@@ -43,7 +43,7 @@ def _digests(server: str, arguments: argparse.Namespace, report: Report) -> None
             seconds[workers].append(taken)
             pauses[workers] = max(pauses[workers], pause)
     report.table(
-        {"benchmark": "processes", "server": "sqlite" if server == SQLITE else "postgresql"},
+        {"benchmark": "processes", "server": kind(server)},
         [
             {
                 f"{tasks} times SHA-256 of 5 MB": f"{workers} process(es)",

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
 from typing import Any
 from unittest import mock
 
-import asyncpg
-
-from benchmarks._databases import SQLITE, fetch, fresh, session
+from benchmarks._counting import counted, transactions_of
+from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
-from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler, _sqlite
+from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
 from rowlock._operations import NewRow, Operation
 from rowlock._schedules import Advance, NewSchedule, Schedules, _row_of
@@ -30,9 +27,6 @@ _DUE = 1_000
 _LOOKS = 20
 _DAY = timedelta(days=1)
 _ROWS = "SELECT count(*) FROM rowlock_task"
-_TRANSACTIONS = (
-    "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
-)
 # Of the row's insertion, by the clock that its instants are compared to.
 _LATENESS = {
     True: "SELECT (date_modified - scheduled_for) / 1e3 FROM rowlock_task ORDER BY id",
@@ -43,7 +37,7 @@ _LATENESS = {
 
 def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     """Measure the cost of waiting, then a burst, then one schedule alone."""
-    common = {"server": "sqlite" if server == SQLITE else "postgresql"}
+    common = {"server": kind(server)}
     nodes = []
     for name, count in (("without a scheduler", 0), (f"{_IDLE:,} idle schedules", _IDLE)):
         with fresh(server) as url:
@@ -95,7 +89,7 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
 async def _idle(url: str, count: int, seconds: float) -> dict[str, Any]:
     async def function() -> None: ...
 
-    with _counted() as sent:
+    with counted() as sent:
         async with TaskQueue(url) as queue, session(url) as ask:
             await queue.register_handler(_TYPE, "benchmarks.handlers", "nothing")
             scheduler = TaskScheduler(queue) if count else None
@@ -104,13 +98,13 @@ async def _idle(url: str, count: int, seconds: float) -> dict[str, Any]:
             await queue.start()
             await asyncio.sleep(2)
             sent.clear()
-            transactions = await _transactions(url, ask)
+            transactions = await transactions_of(url, ask)
             began, cpu = time.monotonic(), time.process_time()
             await asyncio.sleep(seconds)
             cpu = time.process_time() - cpu
             minutes = (time.monotonic() - began) / 60
             found = Counter(sent)
-            transactions = await _transactions(url, ask) - transactions
+            transactions = await transactions_of(url, ask) - transactions
             looks = [await _look(scheduler) for _ in range(_LOOKS)] if scheduler else []
     return {
         "sent/min: scheduler": found["scheduler"] / minutes,
@@ -120,46 +114,6 @@ async def _idle(url: str, count: int, seconds: float) -> dict[str, Any]:
         "CPU %": 100 * cpu / (60 * minutes),
         "one look ms": median(looks) if looks else 0.0,
     }
-
-
-@contextmanager
-def _counted() -> Iterator[Counter[str]]:
-    """Count statements by whose they are: at asyncpg's methods, and by SQLite's trace callback."""
-    sent: Counter[str] = Counter()
-
-    def count(statement: str) -> None:
-        if "data_version" in statement:
-            sent["file"] += 1
-        else:
-            sent["scheduler" if "rowlock_scheduled_task" in statement else "queue"] += 1
-
-    def counting(method: Callable[..., Awaitable[Any]]) -> Any:
-        async def call(driver: Any, statement: str, *args: Any, **options: Any) -> Any:
-            count(statement)
-            return await method(driver, statement, *args, **options)
-
-        return call
-
-    set_up = _sqlite._set_up
-
-    def traced(driver: sqlite3.Connection) -> None:
-        set_up(driver)
-        driver.set_trace_callback(count)
-
-    connection = asyncpg.Connection
-    with (
-        mock.patch.object(connection, "fetch", counting(connection.fetch)),
-        mock.patch.object(connection, "execute", counting(connection.execute)),
-        mock.patch.object(_sqlite, "_set_up", traced),
-    ):
-        yield sent
-
-
-async def _transactions(url: str, ask: Callable[[str], Awaitable[Any]]) -> int:
-    if url.startswith(SQLITE):
-        return 0
-    ((transactions,),) = await ask(_TRANSACTIONS)
-    return int(transactions)
 
 
 async def _look(scheduler: TaskScheduler) -> float:

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks._churn import TYPE
-from benchmarks._databases import SQLITE, fetch, fresh
+from benchmarks._databases import fetch, fresh, kind
 from benchmarks._process import other
 from benchmarks._report import Report
 from rowlock import NewTask, SortDirection, SortProperty, TaskQueue, TaskStatus
@@ -39,9 +39,7 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
     """Walk on each sort in each direction."""
     with fresh(server) as url:
         rows, churned = asyncio.run(_walks(url, arguments.tasks, arguments.limit))
-    report.table(
-        {"benchmark": "walk", "server": "sqlite" if server == SQLITE else "postgresql"}, rows
-    )
+    report.table({"benchmark": "walk", "server": kind(server)}, rows)
     print("meanwhile: " + ", ".join(f"{count:,} {name}" for name, count in churned.items()))
     return not any(row["missed"] or row["doubled"] for row in rows)
 
