@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
@@ -27,11 +28,10 @@ def refuse(name: str, value: object, allowed: str) -> NoReturn:
 
 def duration(name: str, value: Duration, *, minimum: int = 0) -> int:
     """Return a duration in milliseconds."""
-    allowed = f"{minimum:,} to {MAX_DURATION_MS:,} milliseconds, or a timedelta,"
     if isinstance(value, timedelta):
         value = value // timedelta(milliseconds=1)
     if type(value) is not int or not minimum <= value <= MAX_DURATION_MS:
-        refuse(name, value, allowed)
+        refuse(name, value, f"{minimum:,} to {MAX_DURATION_MS:,} milliseconds, or a timedelta,")
     return value
 
 
@@ -44,14 +44,11 @@ def integer(name: str, value: int, minimum: int, maximum: int) -> int:
 
 def label(name: str, value: str, max_length: int) -> str:
     """Return a task type or a key: text that both databases store and index."""
-    allowed = f"text of 1 to {max_length} characters without NUL and lone surrogates"
-    if not isinstance(value, str) or not 1 <= len(value) <= max_length or "\0" in value:
-        refuse(name, value, allowed)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        refuse(name, value, allowed)
-    return str(value)
+    if isinstance(value, str) and 1 <= len(value) <= max_length and "\0" not in value:
+        with suppress(UnicodeEncodeError):
+            value.encode("utf-8")
+            return str(value)
+    refuse(name, value, f"text of 1 to {max_length} characters without NUL and lone surrogates")
 
 
 def task_id(name: str, value: str) -> str:

@@ -7,6 +7,7 @@ and needs no index of its own.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from uuid_utils import uuid7
 
@@ -23,7 +24,13 @@ def new_id() -> str:
 
 def id_instant(task_id: str) -> datetime:
     """Return the instant, in whole milliseconds, at which an id was made."""
-    return _EPOCH + timedelta(milliseconds=int(task_id[:12], 16))
+    return _instant(task_id[:12])
+
+
+# Of many rows that are made at once, many are of the same millisecond.
+@lru_cache(maxsize=16)
+def _instant(milliseconds: str) -> datetime:
+    return _EPOCH + timedelta(milliseconds=int(milliseconds, 16))
 
 
 def is_id(value: object) -> bool:

@@ -9,6 +9,9 @@ import pydantic_core
 
 from rowlock.errors import InvalidPayloadError
 
+# Made once: `json.dumps` with these arguments makes one at each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
     """Return the JSON text of a value.
@@ -29,7 +32,7 @@ def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
         return "null"
     _check(value, name, max_depth)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError:
         raise InvalidPayloadError(f"{name} holds a lone surrogate") from None
@@ -52,11 +55,13 @@ def _check(value: Any, name: str, max_depth: int) -> None:
     depth = 0
     while level:
         below: list[Any] = []
+        nested = False
         for item in level:
             if isinstance(item, str):
                 if "\0" in item:
                     raise InvalidPayloadError(f"{name} holds a NUL character")
             elif isinstance(item, dict):
+                nested = True
                 for key in item:
                     if not isinstance(key, str):
                         raise InvalidPayloadError(
@@ -66,6 +71,7 @@ def _check(value: Any, name: str, max_depth: int) -> None:
                         raise InvalidPayloadError(f"{name} holds a NUL character")
                 below.extend(item.values())
             elif isinstance(item, list | tuple):
+                nested = True
                 below.extend(item)
             elif item is not None and not isinstance(item, int | float):
                 raise InvalidPayloadError(
@@ -73,7 +79,7 @@ def _check(value: Any, name: str, max_depth: int) -> None:
                 )
         if len(below) > 50_000_000:
             raise InvalidPayloadError(f"{name} is too large")
-        depth += any(isinstance(item, dict | list | tuple) for item in level)
+        depth += nested
         if depth > max_depth:
             raise InvalidPayloadError(f"{name} is nested deeper than {max_depth} levels")
         level = below

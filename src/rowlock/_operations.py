@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from rowlock import _cursor
 from rowlock._endings import Ending
@@ -40,8 +40,7 @@ Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 
 
-@dataclass(frozen=True, slots=True)
-class NewRow:
+class NewRow(NamedTuple):
     """What `create` stores: checked, the payload as JSON text, durations in milliseconds."""
 
     id: str
