@@ -84,9 +84,7 @@ def another(url: str, synchronous: str) -> Iterator[sqlite3.Connection]:
 async def test_every_commit_of_another_connection_is_seen(
     sqlite_url: str, way: type[object], synchronous: str
 ) -> None:
-    """Fails if there is only one look after a change: with FULL it comes before the commit. Fails
-    too if what follows a change within a tick of the file system's clock is not looked for.
-    """
+    """Fails if what follows a change within a tick of the file system's clock is not looked for."""
     async with open_store(sqlite_url) as store:
         watching = Watching(store)
         async with watching.running():
@@ -99,6 +97,33 @@ async def test_every_commit_of_another_connection_is_seen(
                 other.execute("PRAGMA wal_checkpoint(RESTART)")
                 for number in range(300):
                     watching.woken = 0
+                    other.execute(f"PRAGMA user_version = {number + 1}")
+                    await eventually(lambda: watching.woken > 0, timeout=2)
+
+
+@_LINUX
+async def test_a_commit_that_shows_late_is_seen(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is written to first, and synced. Fails if a write is followed by one look only."""
+    stale = 0
+    async with open_store(sqlite_url) as store:
+        assert isinstance(store, SqliteStore)
+        in_thread = store._in_thread
+
+        async def late(*arguments: Any) -> Any:
+            nonlocal stale
+            if stale > 0:
+                stale -= 1
+                return [(store._seen_version,)]
+            return await in_thread(*arguments)
+
+        watching = Watching(store)
+        async with watching.running():
+            monkeypatch.setattr(store, "_in_thread", late)
+            with another(sqlite_url, "OFF") as other:
+                for number in range(5):
+                    watching.woken, stale = 0, 5
                     other.execute(f"PRAGMA user_version = {number + 1}")
                     await eventually(lambda: watching.woken > 0, timeout=2)
 
