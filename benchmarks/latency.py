@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from statistics import median, quantiles
 from typing import Any
 
 from benchmarks._creator import TYPE, WARM_UP, create
 from benchmarks._databases import fresh, kind
+from benchmarks._figures import milliseconds
 from benchmarks._process import other
 from benchmarks._report import Report
 from benchmarks.handlers import Calls
@@ -42,11 +42,8 @@ async def _measure(url: str, times: int, apart: bool) -> dict[str, Any]:
     found = Calls.latencies[WARM_UP:]
     return {
         "times": len(found),
-        "median ms": median(found) * 1000,
-        "p99 ms": quantiles(found, n=100, method="inclusive")[98] * 1000,
-        "max ms": max(found) * 1000,
-        "create itself, median ms": median(taken) * 1000,
-        "p99 ms of it": quantiles(taken, n=100, method="inclusive")[98] * 1000,
+        **milliseconds(found),
+        **{f"create itself, {name}": value for name, value in milliseconds(taken).items()},
     }
 
 

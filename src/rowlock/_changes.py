@@ -15,8 +15,8 @@ from typing import Protocol
 
 INTERVAL = 0.005
 
-# So many seconds after a change are the first look and the last one; each waits twice as long as
-# the one before.
+# The first pause between two looks after a change, and the length at which it was the last one;
+# each is twice as long as the one before.
 _FIRST = 0.0005
 _LAST = 0.1
 _REST = 3600.0
