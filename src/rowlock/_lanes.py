@@ -18,8 +18,10 @@ from typing import Any
 
 from rowlock._statements import MOST_OF_A_TYPE, TaskRow
 
-# A claim that takes so many seconds, and so many for each row, is not slowed by dead rows.
-_TOLERATED = 0.010
+# So many claims in succession that take longer than so many seconds, and so many for each row,
+# are slowed by dead rows. A single one may have had to wait for the processor.
+_SLOW_CLAIMS = 3
+_TOLERATED = 0.015
 _TOLERATED_PER_ROW = 0.0001
 # Claims from the start take a tenth of the time, if they need not come more often.
 _SPARED = 9
@@ -99,6 +101,7 @@ class Lanes:
     def __init__(self) -> None:
         self._since: dict[str, dict[int, datetime]] = {}
         self._spared_until = 0.0
+        self._slow = 0
 
     def owed(self) -> float | None:
         """Return the seconds until a claim is to begin at the start again; none: all do."""
@@ -132,7 +135,11 @@ class Lanes:
         ignored: set[str] = set()
         if all(look["wholes"]):
             if seconds <= _TOLERATED + _TOLERATED_PER_ROW * len(rows):
+                self._slow = 0
                 self._since.clear()
+                return
+            self._slow += 1
+            if self._slow < _SLOW_CLAIMS:
                 return
             self._spared_until = time.monotonic() + min(_SPARED * seconds, _LONGEST)
             # Where the room was filled there may be lanes that were not reached.
@@ -144,5 +151,5 @@ class Lanes:
                 continue
             lanes = self._since.setdefault(row.type, {})
             lanes[row.priority] = max(row.run_at, lanes.get(row.priority, row.run_at))
-            if len(lanes) > _MOST_LANES:
-                del self._since[row.type]
+        for name in [name for name, lanes in self._since.items() if len(lanes) > _MOST_LANES]:
+            del self._since[name]
