@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rowlock._statements import MOST_OF_A_TYPE, TaskRow
+from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 
 # So many claims in succession that take longer than so many seconds, and so many for each row,
 # are slowed by dead rows. A single one may have had to wait for the processor.
@@ -72,11 +72,12 @@ CHOSEN = f"""ctid = ANY(ARRAY(
               AND k.attempt < 2147483647
               AND k.run_at >= lane.since - INTERVAL '500 ms'
               AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
-            ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_TYPE}
+            ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_CLAIM}
             FOR UPDATE SKIP LOCKED
         ) AS due
         LIMIT wanted.room
     ) AS chosen
+    LIMIT {MOST_OF_A_CLAIM}
 ))"""  # noqa: S608
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
@@ -144,7 +145,8 @@ class Lanes:
             self._spared_until = time.monotonic() + min(_SPARED * seconds, _LONGEST)
             # Where the room was filled there may be lanes that were not reached.
             taken = Counter(row.type for row in rows)
-            ignored = {name for name, count in taken.items() if count >= rooms[name]}
+            filled = len(rows) >= MOST_OF_A_CLAIM
+            ignored = {name for name, count in taken.items() if filled or count >= rooms[name]}
             ignored -= self._since.keys()
         for row in rows:
             if row.type in ignored or row.run_at.tzinfo is None:  # an infinity

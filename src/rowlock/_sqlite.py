@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeEngine
 from rowlock._changes import Changes, changes_of
 from rowlock._checkpoints import USUAL_BYTES, Checkpoints
 from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._statements import Dialect, Statement, Statements, TaskRow
+from rowlock._statements import MOST_OF_A_CLAIM, Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
@@ -208,7 +208,7 @@ class SqliteStore(Store):
     ) -> Operation[list[TaskRow]]:
         ids: list[str] = []
         for task_type, wanted in rooms.items():
-            room = wanted
+            room = min(wanted, MOST_OF_A_CLAIM - len(ids))
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while room > 0 and priority is not None:
                 rows = yield (

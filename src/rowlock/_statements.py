@@ -43,8 +43,8 @@ from sqlalchemy.types import TypeEngine
 from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
 from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
 
-# One claim takes no more tasks of a type.
-MOST_OF_A_TYPE = 1000
+# One claim takes no more tasks: they could not all begin soon, and others may want them.
+MOST_OF_A_CLAIM = 1000
 
 
 class TaskRow(NamedTuple):
