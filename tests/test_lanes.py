@@ -14,6 +14,7 @@ import pytest
 from rowlock import _lanes, _postgres
 from rowlock._lanes import Lanes
 from rowlock._postgres import PostgresStore
+from rowlock.errors import DatabaseUnavailableError
 from tests.stores import LEASE, START, at, new_row, open_store
 
 DEAD = 20_000
@@ -196,3 +197,20 @@ async def test_the_first_and_the_last_instant(
         assert await claimed(store) == [row.id for row in rows]
         await store.insert(new_row(run_at=first + timedelta(microseconds=2)), START)
         assert len(await claimed(store)) == 1
+
+
+async def test_a_claim_from_the_start_that_fails_is_not_repeated_at_once(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it is owed until it succeeds: nothing is claimed while it takes too long."""
+    async with slowed(postgres_url, monkeypatch) as store:
+        await store.insert(new_row(run_at=START), START)
+        await claimed(store)
+        start_over(store)
+        monkeypatch.setattr(_postgres, "COMMAND_TIMEOUT", 1e-6)
+        with pytest.raises(DatabaseUnavailableError):
+            await claimed(store)
+        monkeypatch.undo()
+        await store.insert(new_row(run_at=START), START)
+        assert len(await claimed(store)) == 1
+        assert store._lanes.owed()

@@ -111,7 +111,11 @@ class Lanes:
     def look(self, types: Iterable[str]) -> Look:
         """Return where to look for tasks of these types, as parameters of the statements."""
         types = list(types)
-        known = {} if self.owed() == 0 else self._since
+        known = self._since
+        if self.owed() == 0:
+            known = {}
+            # Should it not end within the timeout, the next ones go on as before.
+            self._spared_until = time.monotonic() + _LONGEST
         lanes = [
             (name, priority, since)
             for name in types
