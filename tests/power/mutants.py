@@ -120,7 +120,7 @@ MUTANTS = (
     ),
     Mutant(
         "ids reused",
-        (("src/rowlock/_ids.py", "return uuid7().hex", "return LAST_ID"),),
+        (("src/rowlock/_ids.py", "return uuid7().hex", "return '0197' + 28 * '0'"),),
         (f"{_LATE}[sqlite-_removed_and_made_again]",),
     ),
     Mutant(
