@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from rowlock import NewTask, TaskQueue
 from rowlock.models import TaskStatus
@@ -23,21 +28,29 @@ from tests.model.replay import replay
 
 SEED = 5
 NODES = 3
-KILLS = 4
-STOPS = 3
-TASKS = 150
+# Kills, and as many stops.
+SIZES = {"short": 2, "ci": 20, "long": 200}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @dataclass
 class Nodes:
-    """Processes that work on one database, and their records."""
+    """Processes that work on one database, and their records.
+
+    Attributes:
+        running: the processes.
+        files: all the records.
+        current: of each process its record.
+    """
 
     database: str
     directory: Path
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    current: list[Path] = field(default_factory=list)
 
-    def launch(self) -> None:
+    def launch(self, place: int) -> None:
         file = self.directory / f"record-{len(self.files)}"
         self.files.append(file)
         with (self.directory / "log").open("ab") as log:
@@ -46,42 +59,54 @@ class Nodes:
                 cwd=Path(__file__).parent.parent.parent,
                 stderr=log,
             )
-        self.running.append(process)
+        self.running[place : place + 1] = [process]
+        self.current[place : place + 1] = [file]
+
+    def kill(self, place: int) -> None:
+        self.running[place].kill()
+        self.running[place].wait()
 
     async def all_claim(self) -> None:
-        """Wait until each that runs has claimed."""
-        files = self.files[-len(self.running) :]
+        """Wait until each has claimed."""
         await eventually(
-            lambda: all(file.exists() and b'"claim"' in file.read_bytes() for file in files),
+            lambda: all(file.exists() and b'"claim"' in file.read_bytes() for file in self.current),
             timeout=60,
         )
+
+    def stops_in_call(self, place: int) -> bool:
+        """Stop a process; let it go on if it does not wait for the answer to a call."""
+        process, file = self.running[place], self.current[place]
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        if any("ended" not in call for call in read([file])):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
 
 
 @contextmanager
 def launched(nodes: Nodes) -> Iterator[Nodes]:
     try:
-        for _ in range(NODES):
-            nodes.launch()
+        for place in range(NODES):
+            nodes.launch(place)
         yield nodes
     finally:
         for process in nodes.running:
-            process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
 
 
-async def disturb(nodes: Nodes, luck: random.Random) -> None:
-    """Stop some past their leases, and kill some, while they have work."""
-    faults = ["kill"] * KILLS + ["stop"] * STOPS
+async def disturb(nodes: Nodes, count: int, luck: random.Random) -> None:
+    """Stop some past their leases, and kill some in the midst of a call, while they have work."""
+    faults = ["kill", "stop"] * count
     luck.shuffle(faults)
     for fault in faults:
-        await asyncio.sleep(luck.uniform(0, 0.3))
-        process = luck.choice(nodes.running)
+        place = luck.randrange(NODES)
+        process = nodes.running[place]
         if fault == "kill":
-            nodes.running.remove(process)
-            process.kill()
-            process.wait()
-            nodes.launch()
+            await eventually(partial(nodes.stops_in_call, place), timeout=60)
+            nodes.kill(place)
+            nodes.launch(place)
         else:
             process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(1.5 * LEASE / 1000)
@@ -89,11 +114,33 @@ async def disturb(nodes: Nodes, luck: random.Random) -> None:
         await nodes.all_claim()
 
 
+async def produce(queue: TaskQueue, ids: list[str], luck: random.Random) -> None:
+    """Create tasks by the one, by the many, and with keys that come again."""
+    while True:
+        tasks = [
+            NewTask(
+                "t",
+                luck.uniform(0, 0.3),
+                retry_count=luck.choice((None, 2)),
+                retain_for=luck.choice((-1, 0, 500)),
+                key=luck.choice((None, None, f"key {luck.randrange(20)}")),
+            )
+            for _ in range(4)
+        ]
+        if luck.random() < 0.5:
+            ids += await queue.create_many(tasks)
+        else:
+            ids += await asyncio.gather(
+                *(queue.create("t", task.payload, retain_for=-1, key=task.key) for task in tasks)
+            )
+        await asyncio.sleep(luck.uniform(0, 0.3))
+
+
 async def use(queue: TaskQueue, ids: Sequence[str], luck: random.Random) -> None:
-    """What clients do meanwhile."""
+    """What else clients do."""
     while True:
         await asyncio.sleep(luck.uniform(0, 0.05))
-        task_id = luck.choice(ids)
+        task_id = luck.choice(ids[-50:])
         match luck.choice(("get", "get", "cancel", "ask", "retry", "remove")):
             case "get":
                 await queue.get(task_id)
@@ -103,40 +150,36 @@ async def use(queue: TaskQueue, ids: Sequence[str], luck: random.Random) -> None
                 await queue.cancel(task_id, running=True)
             case "retry":
                 await queue.retry(task_id)
-            case "remove":
+            case "remove" if luck.random() < 0.2:
                 await queue.remove(task_id)
 
 
-async def test_what_processes_do_is_what_the_model_allows(database: str, tmp_path: Path) -> None:
-    """Fails where a fence lacks the attempt, the holder or the lease."""
+@contextmanager
+def besides(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    running = [asyncio.ensure_future(each) for each in work]
+    try:
+        yield
+        assert not any(each.done() for each in running)
+    finally:
+        for each in running:
+            each.cancel()
+
+
+async def test_what_processes_do_is_what_the_model_allows(
+    database: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Fails where a fence lacks the attempt or the lease."""
     luck = random.Random(SEED)
     began = time.monotonic()
     client = tmp_path / "record-client"
     async with TaskQueue(database, **SETTINGS) as queue:
         record(queue._store, client)
-        tasks = [
-            NewTask(
-                "t",
-                luck.uniform(0, 0.4),
-                retry_count=luck.choice((None, 2)),
-                retain_for=luck.choice((-1, 0, 500)),
-            )
-            for _ in range(TASKS)
-        ]
-        ids = await queue.create_many(tasks[: TASKS // 2])
-        ids += await asyncio.gather(
-            *(
-                queue.create("t", task.payload, key=f"key {n % 20}", retain_for=-1)
-                for n, task in enumerate(tasks[TASKS // 2 :])
-            )
-        )
+        ids = [await queue.create("t", 0.1)]
         with launched(Nodes(database, tmp_path)) as nodes:
-            using = asyncio.create_task(use(queue, ids, luck))
-            await nodes.all_claim()
-            await disturb(nodes, luck)
-            using.cancel()
-            with suppress(asyncio.CancelledError):
-                await using
+            with besides(produce(queue, ids, luck), use(queue, ids, luck)):
+                await nodes.all_claim()
+                await disturb(nodes, SIZES[pytestconfig.getoption("faults", "short")], luck)
+            await asyncio.sleep(0)
 
             async def drained() -> bool:
                 counts = await queue.counts()
@@ -153,4 +196,5 @@ async def test_what_processes_do_is_what_the_model_allows(database: str, tmp_pat
     print(report, f"{time.monotonic() - began:.1f} s")
     assert not report.deviations, report.deviations[0]
     assert report.events["sweep"]
+    assert report.events["extend refused"]
     assert report.unanswered
