@@ -7,6 +7,9 @@ before the caller hears of it, both with the time. The clock is the machine's mo
 all its processes share. So of two calls, in whichever processes, it is known whether one ended
 before the other began; and a process that is killed leaves the first line of what it was about to
 do. Every process has a file of its own.
+
+Not recorded is what schedules create, and what a caller writes beside the store; a replay takes
+what it cannot explain for a deviation.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class _Recorder:
         self._wrap(store, "insert", _asked_insert, _told_insert)
         self._wrap(store, "insert_together", _asked_inserts, lambda answer: {"ids": None})
         self._wrap(store, "insert_many", _asked_inserts, lambda answer: {"ids": answer})
+        self._inserts_on(store)
         self._wrap(store, "claim", _asked_claim, _told_claim)
         self._wrap(store, "extend", _asked_extend, lambda kept: {"kept": sorted(kept)})
         self._wrap(store, "finish", _asked_finish, _told_finish)
@@ -92,6 +96,16 @@ class _Recorder:
             return answer
 
         _replace(store, name, recorded)
+
+    def _inserts_on(self, store: Store) -> None:
+        method = store.insert_on
+
+        async def recorded(connection: Any, rows: Sequence[NewRow], now: Any = None) -> list[str]:
+            # When the caller commits, and whether, nobody tells.
+            self._begin("insert", {"rows": [_new(row) for row in rows]})
+            return await method(connection, rows, now)
+
+        _replace(store, "insert_on", recorded)
 
     def _sweeps(self, store: Store) -> None:
         operation, method = store._sweep, store.sweep

@@ -234,6 +234,24 @@ async def test_what_got_no_answer_was_not_done_before_it_was_asked(
     assert replay(calls, RULES).deviations
 
 
+async def test_a_row_of_a_callers_transaction_may_be_there_or_not(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "record"
+    async with open_store(sqlite_url) as store:
+        record(store, file)
+        for commits in (True, False):
+            async with store._engine.connect() as connection:
+                row = new_row(run_at=None)
+                await store.insert_on(connection, [row])
+                await (connection.commit() if commits else connection.rollback())
+            assert (await store.get(row.id) is not None) == commits
+            await store.claim("worker", {"t": 1}, 60_000)
+    report = replay(read([file]), RULES)
+    assert not report.deviations
+    assert report.events["claim"] == 1
+
+
 async def test_concurrent_calls_are_put_in_order(sqlite_url: str, tmp_path: Path) -> None:
     """Fails if calls are taken in the order in which they began, or ended."""
     file = tmp_path / "record"
