@@ -118,7 +118,7 @@ def client(store: Store, ids: Sequence[str], luck: random.Random) -> Step:
                 await store.cancel(task_id, running=True)
             case "retry":
                 await store.retry(task_id)
-            case "remove" if luck.random() < 0.1:
+            case "remove" if luck.random() < 0.3:
                 await store.remove(task_id)
 
     return work
