@@ -62,7 +62,7 @@ def new_row(**overrides: Any) -> NewRow:
 
 
 async def claim_one(
-    store: Store, *, holder: str = "worker", now: datetime = START, lease: int = LEASE
+    store: Store, *, holder: str = "worker", now: datetime | None = START, lease: int = LEASE
 ) -> TaskRow:
     """Claim the one task of type "t" that is due."""
     (row,) = await store.claim(holder, {"t": 2}, lease, now)
