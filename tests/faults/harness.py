@@ -18,6 +18,7 @@ from tests.faults import history
 from tests.faults.checker import Figures, check
 from tests.faults.handlers import gate
 from tests.faults.ledger import Ledger
+from tests.faults.nursery import Forked, Nursery
 from tests.helpers import eventually
 from tests.stores import execute
 
@@ -28,7 +29,7 @@ PATIENCE = 60.0
 class Node:
     """A process that a scenario started."""
 
-    def __init__(self, run: Run, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, run: Run, process: subprocess.Popen[bytes] | Forked) -> None:
         self._run = run
         self.process = process
         self.pid = process.pid
@@ -65,14 +66,16 @@ class Run:
         cycles: how often the fault was made; the scenario counts.
     """
 
-    def __init__(self, name: str, url: str, directory: Path, seed: int) -> None:
+    def __init__(self, name: str, url: str, directory: Path, seed: int, nursery: Nursery) -> None:
         self.name = name
         self.url = url
         self.directory = directory
+        self.nursery = nursery
         self.random = random.Random(seed)
         self.ledger = Ledger(directory / "ledger")
         self.nodes: list[Node] = []
         self.cycles = 0
+        self.line = f"{name}: did not come to its end"
         print(f"{name}: seed {seed}")
 
     # Nodes.
@@ -83,6 +86,7 @@ class Run:
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        crash: str | None = None,
         **settings: Any,
     ) -> Node:
         """Start a worker.
@@ -92,9 +96,11 @@ class Run:
             url: by default the run's.
             options: of the handlers.
             environment: what it has beside this process's.
+            crash: a point of `tests.faults.crash` at which it ends itself.
             settings: of its queue, over `node.SETTINGS`.
         """
         arguments = ["--settings", json.dumps(settings), "--options", json.dumps(options or {})]
+        arguments += ["--crash", crash] if crash else []
         return self.start("node", *types, *arguments, url=url, environment=environment)
 
     def producer(
@@ -105,12 +111,16 @@ class Run:
         keyed: bool = False,
         gap: float = 0.01,
         payload: Mapping[str, Any] | None = None,
+        name: str | None = None,
         environment: Mapping[str, str] | None = None,
+        crash: str | None = None,
     ) -> Node:
         """Start a producer; the arguments are those of `tests.faults.producer`."""
         arguments = ["--gap", str(gap), "--payload", json.dumps(payload or {})]
         arguments += [] if count is None else ["--count", str(count)]
         arguments += ["--keyed"] if keyed else []
+        arguments += ["--name", name] if name else []
+        arguments += ["--crash", crash] if crash else []
         return self.start("producer", *types, *arguments, url=url, environment=environment)
 
     def start(
@@ -120,15 +130,23 @@ class Run:
         url: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Node:
-        """Start a module of this package with the URL, the ledger and more arguments."""
-        command = [sys.executable, "-m", f"tests.faults.{module}", url or self.url]
-        with (self.directory / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [*command, str(self.ledger.path), *arguments],
-                cwd=ROOT,
-                env={**os.environ, **(environment or {})},
-                stderr=log,
-            )
+        """Start a module of this package with the URL, the ledger and more arguments.
+
+        What has an environment of its own is a program of its own; all else is forked.
+        """
+        name = f"tests.faults.{module}"
+        arguments = (url or self.url, str(self.ledger.path), *arguments)
+        process: subprocess.Popen[bytes] | Forked
+        if environment is None:
+            process = self.nursery.start(name, arguments, self.directory / "log")
+        else:
+            with (self.directory / "log").open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", name, *arguments],
+                    cwd=ROOT,
+                    env={**os.environ, **environment},
+                    stderr=log,
+                )
         node = Node(self, process)
         self.nodes.append(node)
         return node
@@ -217,9 +235,9 @@ class Run:
 
 
 @contextmanager
-def running(name: str, url: str, directory: Path, seed: int) -> Iterator[Run]:
+def running(name: str, url: str, directory: Path, seed: int, nursery: Nursery) -> Iterator[Run]:
     """A run whose nodes end with it."""
-    run = Run(name, url, directory, seed)
+    run = Run(name, url, directory, seed, nursery)
     try:
         yield run
     finally:

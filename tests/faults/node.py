@@ -22,7 +22,7 @@ from rowlock._events import AttemptLost, Event
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._store import Store
-from tests.faults import variants
+from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
 
 # A lost worker is found soon, and no number of them fails a task, unless the scenario says so.
@@ -114,11 +114,14 @@ def main() -> None:
     parser.add_argument("types", nargs="*")
     parser.add_argument("--settings", default="{}", help="of the queue, as JSON")
     parser.add_argument("--options", default="{}", help="of the handlers, as JSON")
+    parser.add_argument("--crash", choices=[*crash.WORKER, *crash.HANDLER])
     arguments = parser.parse_args()
     os.environ[VARIABLE] = str(arguments.ledger)
     ledger = Ledger(arguments.ledger)
     variants.apply()
     note_writes(ledger)
+    if arguments.crash is not None:
+        crash.arm(arguments.crash, ledger)
     asyncio.run(run(arguments, ledger))
 
 

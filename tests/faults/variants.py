@@ -99,9 +99,23 @@ def acknowledge_early() -> None:
     patch(PostgresStore, "insert", early)
 
 
+def no_keys() -> None:
+    """Make a row for every create, whatever its key."""
+    insert = Store.insert
+
+    async def unkeyed(
+        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+    ) -> str:
+        return await insert(self, row._replace(key=None), now, tell=tell)
+
+    patch(Store, "insert", unkeyed)
+    patch(PostgresStore, "insert", unkeyed)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
     "no-sweep": no_sweep,
     "acknowledge-early": acknowledge_early,
+    "no-keys": no_keys,
 }
