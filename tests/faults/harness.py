@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,23 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    async def stop(self) -> None:
+        """Stop it as SIGSTOP does, but not while it keeps all others from an SQLite database."""
+        while True:
+            self.signal(signal.SIGSTOP)
+            if not self._run.url.startswith("sqlite"):
+                return
+            with closing(sqlite3.connect(self._run.url.removeprefix("sqlite:///"))) as database:
+                database.execute("PRAGMA busy_timeout = 2000")
+                with suppress(sqlite3.OperationalError):
+                    database.execute("BEGIN IMMEDIATE")
+                    return
+            self.go_on()
+            await asyncio.sleep(0)
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
     async def ended(self, code: int = 0) -> None:
         """Wait until it has ended by itself, with this code."""
         await eventually(lambda: self.process.poll() is not None, PATIENCE, "ended")
@@ -87,6 +106,7 @@ class Run:
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         crash: str | None = None,
+        stalled_leases: bool = False,
         **settings: Any,
     ) -> Node:
         """Start a worker.
@@ -97,10 +117,12 @@ class Run:
             options: of the handlers.
             environment: what it has beside this process's.
             crash: a point of `tests.faults.crash` at which it ends itself.
+            stalled_leases: whether it extends no leases.
             settings: of its queue, over `node.SETTINGS`.
         """
         arguments = ["--settings", json.dumps(settings), "--options", json.dumps(options or {})]
         arguments += ["--crash", crash] if crash else []
+        arguments += ["--stalled-leases"] if stalled_leases else []
         return self.start("node", *types, *arguments, url=url, environment=environment)
 
     def producer(
@@ -174,6 +196,16 @@ class Run:
         """How many records of the event have these fields."""
         records = self.ledger.records(event)
         return sum(fields.items() <= each.items() for each in records) if fields else len(records)
+
+    def holder(self, task_id: str, attempt: int) -> Node:
+        """The node in which an attempt was started."""
+        (pid,) = {
+            record["process"]
+            for record in self.ledger.records("start")
+            if (record["task"], record["attempt"]) == (task_id, attempt)
+        }
+        (node,) = (node for node in self.nodes if node.pid == pid)
+        return node
 
     def open_gate(self, task_id: str, attempt: int) -> None:
         """Let a handler that waits for its gate go on."""

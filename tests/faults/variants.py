@@ -13,6 +13,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
+from rowlock._leases import LeaseThread
+from rowlock._loop import Loop
 from rowlock._operations import NewRow
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
@@ -30,7 +32,7 @@ def apply() -> None:
         VARIANTS[name]()
 
 
-def patch(owner: type, name: str, value: object) -> None:
+def patch(owner: object, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
@@ -112,10 +114,27 @@ def no_keys() -> None:
     patch(PostgresStore, "insert", unkeyed)
 
 
+def leases_in_loop() -> None:
+    """Extend leases in the loop in which handlers run."""
+
+    def start(self: LeaseThread) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._periodic = Loop("leases", self.extend, self._emit)
+        patch(self, "task", self._loop.create_task(self._periodic.run()))
+
+    def stop(self: LeaseThread) -> None:
+        assert self._periodic is not None
+        self._loop.call_soon_threadsafe(self._periodic.stop)
+
+    patch(LeaseThread, "start", start)
+    patch(LeaseThread, "stop", stop)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
     "no-sweep": no_sweep,
     "acknowledge-early": acknowledge_early,
     "no-keys": no_keys,
+    "leases-in-loop": leases_in_loop,
 }
