@@ -25,10 +25,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Those of passed teardowns have no category.
     lines = [
         value
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
+        for report in terminalreporter.getreports("")
+        if report.when == "teardown"
         for name, value in report.user_properties
         if name == FIGURES
     ]
@@ -60,12 +61,16 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture
 def begin(
     request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery
-) -> Iterator[Callable[[str, str], Awaitable[Run]]]:
-    """Begin a run: `run = await begin("zombie", database)`. Its nodes end with the test."""
+) -> Iterator[Callable[..., Awaitable[Run]]]:
+    """Begin a run: `run = await begin("zombie", database)`. Its nodes end with the test.
+
+    `noted=False` leaves out the history, where rows are too many.
+    """
     with ExitStack() as stack:
 
-        async def begin_run(name: str, url: str) -> Run:
-            await history.install(url)
+        async def begin_run(name: str, url: str, *, noted: bool = True) -> Run:
+            if noted:
+                await history.install(url)
             directory = tmp_path / "run"
             directory.mkdir()
             seed = request.config.getoption("--faults-seed")

@@ -186,10 +186,12 @@ class Run:
 
     # What scenarios wait for.
 
-    async def recorded(self, count: int, event: str, **fields: Any) -> None:
+    async def recorded(
+        self, count: int, event: str, *, patience: float = PATIENCE, **fields: Any
+    ) -> None:
         """Wait until the ledger has so many records of the event with these fields."""
         await eventually(
-            lambda: self.count(event, **fields) >= count, PATIENCE, f"{event} {fields}"
+            lambda: self.count(event, **fields) >= count, patience, f"{event} {fields}"
         )
 
     def count(self, event: str, **fields: Any) -> int:
@@ -248,9 +250,13 @@ class Run:
         assert not figures.problems, self._wrong(figures)
         return figures
 
+    def blank(self) -> Figures:
+        """The figures of a run without its history."""
+        return Figures(self.name, self.url.partition(":")[0], self.cycles)
+
     async def figures(self) -> Figures:
         """Check what there is so far."""
-        figures = Figures(self.name, self.url.partition(":")[0], self.cycles)
+        figures = self.blank()
         check(figures, self.ledger.records(), await history.read(self.url))
         return figures
 

@@ -1,8 +1,8 @@
 """A worker: `python -m tests.faults.node URL LEDGER TYPE …`.
 
 It runs the handlers of `tests.faults.handlers`, whose names are the types, until SIGTERM, and
-drains. `ready` in the ledger tells that it has started. Every claim and every fenced write goes
-to the ledger, with what the database answered.
+drains, in a hurry after a second one. `ready` in the ledger tells that it has started. Every
+claim and every fenced write goes to the ledger, with what the database answered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import Task, TaskQueue
-from rowlock._events import AttemptLost, Event
+from rowlock._events import AttemptLost, Event, LoopFailed
 from rowlock._leases import LeaseThread
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
@@ -95,9 +95,12 @@ def stall_leases() -> None:
 
 
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signalled)
 
     def changed(task: Task) -> None:
         ledger.append("change", task=task.id, attempt=task.attempt, status=task.status)
@@ -105,6 +108,8 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
     def happened(event: Event) -> None:
         if isinstance(event, AttemptLost):
             ledger.append("lost", task=event.task_id, attempt=event.attempt)
+        elif isinstance(event, LoopFailed):
+            ledger.append("trouble", loop=event.loop, error=repr(event.error))
 
     async with TaskQueue(arguments.url, **{**SETTINGS, **json.loads(arguments.settings)}) as queue:
         queue._events.subscribe(happened)
@@ -114,7 +119,13 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
         await queue.start()
         ledger.append("ready")
         await stop.wait()
-        await queue.stop()
+        stopping = asyncio.create_task(queue.stop())
+        hurrying = asyncio.create_task(hurry.wait())
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await queue.stop()
+        hurrying.cancel()
+        await stopping
 
 
 def main() -> None:

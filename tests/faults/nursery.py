@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-MODULES = ("tests.faults.node", "tests.faults.producer")
+MODULES = ("tests.faults.node", "tests.faults.producer", "tests.faults.storm")
 
 
 class Forked:

@@ -62,6 +62,17 @@ async def create(
     return None
 
 
+async def create_all(
+    queue: TaskQueue, ledger: Ledger, name: str, count: int, task_type: str, **options: Any
+) -> list[str]:
+    """Create tasks at once, each of which must be acknowledged; return their ids."""
+    ids = await asyncio.gather(
+        *(create(queue, ledger, f"{name}-{n}", task_type, **options) for n in range(count))
+    )
+    assert None not in ids
+    return [task_id for task_id in ids if task_id is not None]
+
+
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

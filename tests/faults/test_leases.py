@@ -6,24 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from rowlock import TaskQueue
 from tests.faults.harness import Run
-from tests.faults.producer import create
+from tests.faults.producer import create_all
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]
 
 AT_ONCE = 3
 LEASE = 1000
-
-
-async def create_all(run: Run, queue: TaskQueue, task_type: str, count: int) -> list[str]:
-    """Create the tasks of a round."""
-    ids = []
-    for number in range(count):
-        key = f"{run.cycles}-{number}"
-        task_id = await create(queue, run.ledger, key, task_type, payload={"seconds": 3 * 1.5})
-        assert task_id is not None
-        ids.append(task_id)
-    return ids
 
 
 async def test_zombie(database: str, begin: Begin, size: Size) -> None:
@@ -39,12 +28,14 @@ async def test_zombie(database: str, begin: Begin, size: Size) -> None:
     await run.ready()
     async with TaskQueue(database) as queue:
         for _ in range(size(short=1, ci=17, long=170)):
-            ids = await create_all(run, queue, "blocking", AT_ONCE)
+            ids = await create_all(queue, run.ledger, f"{run.cycles}", AT_ONCE, "blocking")
             for task_id in ids:
                 await run.recorded(1, "start", task=task_id, attempt=1)
                 await run.holder(task_id, 1).stop()
             for task_id in ids:
                 await run.recorded(1, "start", task=task_id, attempt=2)
+            # A zombie may not begin anything else, which would keep its outcome from being written.
+            for task_id in ids:
                 run.open_gate(task_id, 1)
                 run.holder(task_id, 1).go_on()
             for task_id in ids:
@@ -68,7 +59,7 @@ async def test_own_lost_task(database: str, begin: Begin, size: Size) -> None:
     await node.ready()
     async with TaskQueue(database) as queue:
         for _ in range(size(short=1, ci=13, long=130)):
-            ids = await create_all(run, queue, "gated", 4)
+            ids = await create_all(queue, run.ledger, f"{run.cycles}", 4, "gated")
             for task_id in ids:
                 await run.recorded(1, "start", task=task_id, attempt=2)
                 assert run.holder(task_id, 1) is run.holder(task_id, 2) is node
@@ -96,9 +87,10 @@ async def test_loop_blocked(database: str, begin: Begin, size: Size) -> None:
     await run.ready()
     async with TaskQueue(database) as queue:
         for _ in range(size(short=1, ci=10, long=100)):
-            ids = await create_all(run, queue, "sleepy", 5)
+            ids = await create_all(
+                queue, run.ledger, f"{run.cycles}", 5, "sleepy", payload={"seconds": 4.5}
+            )
             await run.drained()
             run.cycles += 5
             assert [run.count("start", task=task_id) for task_id in ids] == [1] * 5
-    figures = await run.finish()
-    assert figures.refused == 0
+    await run.finish()

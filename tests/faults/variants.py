@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
+from rowlock import _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
-from rowlock._operations import NewRow
+from rowlock._operations import NewRow, Operations
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._statements import Statements
@@ -130,11 +132,50 @@ def leases_in_loop() -> None:
     patch(LeaseThread, "stop", stop)
 
 
+def lost_workers_uncounted() -> None:
+    """Try again whatever brings its worker down."""
+    patch(Operations, "_bounded", lambda self, outcome: outcome)
+
+
+def no_release() -> None:
+    """Stop without putting back what was claimed."""
+
+    async def nothing(self: Store, *arguments: Any, **named: Any) -> list[Any]:
+        return []
+
+    patch(Store, "release", nothing)
+
+
+def no_busy_timeout() -> None:
+    """Wait for no lock on SQLite."""
+    patch(_sqlite, "BUSY_TIMEOUT_MS", 0)
+
+
+def unordered_locks() -> None:
+    """Lock the rows of a batch in any order."""
+    batch = PostgresStore.batch
+
+    def shuffled(self: PostgresStore, rows: Sequence[Any]) -> dict[str, Any]:
+        return batch(self, random.sample(rows, len(rows)))
+
+    patch(PostgresStore, "batch", shuffled)
+
+
+def forget_at_once() -> None:
+    """Delete all that is past its retention in one statement."""
+    patch(_sweeper, "BATCH", 10_000_000)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
     "no-sweep": no_sweep,
     "acknowledge-early": acknowledge_early,
     "no-keys": no_keys,
+    "forget-at-once": forget_at_once,
     "leases-in-loop": leases_in_loop,
+    "no-release": no_release,
+    "no-busy-timeout": no_busy_timeout,
+    "unordered-locks": unordered_locks,
+    "lost-workers-uncounted": lost_workers_uncounted,
 }
