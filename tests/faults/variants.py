@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
-from rowlock import _sqlite, _sweeper
+from rowlock import _operations, _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
@@ -166,6 +166,11 @@ def forget_at_once() -> None:
     patch(_sweeper, "BATCH", 10_000_000)
 
 
+def lost_in_step() -> None:
+    """Have all that was lost with a worker due again at the same instant."""
+    patch(_operations, "crc32", lambda data: 0)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
@@ -174,6 +179,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "no-keys": no_keys,
     "forget-at-once": forget_at_once,
     "leases-in-loop": leases_in_loop,
+    "lost-in-step": lost_in_step,
     "no-release": no_release,
     "no-busy-timeout": no_busy_timeout,
     "unordered-locks": unordered_locks,
