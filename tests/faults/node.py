@@ -119,6 +119,7 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
         await queue.start()
         ledger.append("ready")
         await stop.wait()
+        ledger.append("draining")
         stopping = asyncio.create_task(queue.stop())
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)

@@ -46,6 +46,8 @@ async def test_sigterm(
                 )
                 await run.recorded(1, "start", task=held[-1])
                 node.signal(signal.SIGTERM)
+                # Two that are pending at once are one.
+                await run.recorded(1, "draining", process=node.pid)
             node.signal(signal.SIGTERM)
             await node.ended()
             run.cycles += 1
