@@ -662,9 +662,11 @@ async def test_a_failure_waits_for_the_next_try(database: str, own: int | None) 
         assert (task.date_completed, task.date_retain_until) == (None, None)
 
 
-@pytest.mark.parametrize("how", ["failed", "lost"])
-async def test_what_failed_together_does_not_come_back_together(database: str, how: str) -> None:
-    """Fails where each comes back after its interval to the microsecond."""
+@pytest.mark.parametrize(("how", "most"), [("failed", 11), ("lost", 20)])
+async def test_what_failed_together_does_not_come_back_together(
+    database: str, how: str, most: int
+) -> None:
+    """Fails where all wait the same: what runs beside a deadly task is lost as often as it is."""
     async with open_store(database, retry_interval=10_000) as store:
         store.spread = Store.spread
         ids = await store.insert_many([new_row(retain_for=-1) for _ in range(100)], START)
@@ -675,7 +677,7 @@ async def test_what_failed_together_does_not_come_back_together(database: str, h
         else:
             await store.sweep(100, now)
         waits = [((await existing(store, each)).run_at - now).total_seconds() for each in ids]
-    assert 10 <= min(waits) < max(waits) <= 11
+    assert 10 <= min(waits) < (10 + most) / 2 < max(waits) <= most
     assert len(set(waits)) > 50
 
 

@@ -38,6 +38,9 @@ Operation = Generator[tuple[Statement, Mapping[str, Any]], Sequence[Any], T]
 
 Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 
+# By so many milliseconds at most the tasks of a lost worker are spread.
+_MAX_SPREAD = 60_000
+
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 
 
@@ -100,9 +103,8 @@ class Operations(ABC):
     """
 
     sql: ClassVar[Statements]
-    # Up to this part of its interval a retry comes later, so that what failed together, or was
-    # lost with one worker, does not all come back together.
-    spread = 0.1
+    # With 0 a retry comes exactly after its interval.
+    spread = 1.0
 
     def __init__(self, *, retry_interval: int, max_lost_workers: int) -> None:
         self._retry_interval = retry_interval
@@ -288,11 +290,7 @@ class Operations(ABC):
     def _finish(
         self, holder: str, outcomes: Sequence[Outcome], rows: bool, now: datetime | None
     ) -> Operation[dict[str, Task | None]]:
-        common = {
-            "holder": holder,
-            "now": self.instant(now),
-            "retry_interval": self._retry_interval,
-        }
+        common = {"holder": holder, "now": self.instant(now)}
         done: dict[str, Task | None] = {}
         # The order of ids is the order of locks, the same in every statement of every worker.
         ordered = sorted(map(self._bounded, outcomes), key=lambda outcome: outcome.row.id)
@@ -368,8 +366,18 @@ class Operations(ABC):
             "error": outcome.ending.error,
             "retry": outcome.retries,
             "lost": int(outcome.ending.lost),
-            "spread": self.spread * random.random(),  # noqa: S311
+            "wait": self._wait(outcome),
         }
+
+    def _wait(self, outcome: Outcome) -> int:
+        interval = outcome.row.retry_interval
+        if interval is None:
+            interval = self._retry_interval
+        # What failed together, as when a service is away, is not tried again together. What was
+        # lost together even less: one of them may be what brings its worker down, and would take
+        # the others with it to the bound.
+        spread = min(interval, _MAX_SPREAD) if outcome.ending.lost else interval / 10
+        return interval + int(spread * self.spread * random.random())  # noqa: S311
 
     def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
         batch = self.batch(
@@ -439,7 +447,6 @@ class Operations(ABC):
                 self.sql.fail_expired,
                 {
                     "now": instant,
-                    "retry_interval": self._retry_interval,
                     **self.batch([{**self._failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Executable,
-    Float,
     FromClause,
     Integer,
     Select,
@@ -304,7 +303,7 @@ class Statements:
             "error": Text(),
             "retry": Boolean(),
             "lost": Integer(),
-            "spread": Float(),
+            "wait": BigInteger(),
         }
         if expired:
             columns["holder"] = Text()
@@ -312,10 +311,6 @@ class Statements:
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
         cancelled = task.c.cancel_requested.is_not(None)
         again = and_(batch.c.retry, not_(cancelled))
-        interval = func.coalesce(
-            task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
-        )
-        wait = interval + sql_cast(interval * batch.c.spread, BigInteger)
         statement = (
             update(task)
             .where(self._held(batch, holder))
@@ -330,7 +325,9 @@ class Statements:
                     (again, task.c.retries_remaining - literal_column("1")),
                     else_=task.c.retries_remaining,
                 ),
-                run_at=case((again, self.dialect.after(self._now, wait)), else_=task.c.run_at),
+                run_at=case(
+                    (again, self.dialect.after(self._now, batch.c.wait)), else_=task.c.run_at
+                ),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
                 lost_workers=task.c.lost_workers + batch.c.lost,
