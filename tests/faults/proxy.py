@@ -107,7 +107,7 @@ class Proxy:
         return len(listening)
 
     def lose_answer(self, sql: str) -> None:
-        """Cut the connection of the next statement with this text, once it is done.
+        """Cut the connection of the next statement that begins so, once it is done.
 
         The server has committed then, and its answer is not forwarded.
         """
@@ -217,7 +217,7 @@ class Proxy:
 
     def _is_to_be_lost(self, statement: Statement) -> bool:
         for sql in self._to_lose:
-            if sql in statement:
+            if statement.startswith(sql):
                 self._to_lose.remove(sql)
                 return True
         return False

@@ -14,12 +14,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
 from rowlock._operations import NewRow
+from rowlock._pools import Job
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._statements import Statements
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock._tables import task
+from rowlock._worker import Worker
 
 VARIABLE = "ROWLOCK_TEST_VARIANT"
 
@@ -99,9 +101,29 @@ def acknowledge_early() -> None:
     patch(PostgresStore, "insert", early)
 
 
+def keep_leases() -> None:
+    """Go on with tasks whose lease cannot be extended."""
+
+    def keep(self: Worker, job: Job) -> None:
+        pass
+
+    patch(Worker, "lose", keep)
+
+
+def trust_listener() -> None:
+    """Believe that the connection that listens is alive."""
+
+    async def alive(self: PostgresStore, connection: object) -> bool:
+        return True
+
+    patch(PostgresStore, "_is_alive", alive)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
     "no-sweep": no_sweep,
     "acknowledge-early": acknowledge_early,
+    "keep-leases": keep_leases,
+    "trust-listener": trust_listener,
 }
