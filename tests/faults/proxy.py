@@ -28,7 +28,7 @@ class Link:
 
     Attributes:
         statement: the SQL that the server works on, or worked on last.
-        listening: it has sent a LISTEN.
+        heard: how many channels it listens to.
         silenced: the directions in which it has lost bytes. It never carries one again there: a
             stream with a hole would be another fault than a network that is gone.
     """
@@ -36,7 +36,7 @@ class Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     statement: Statement = ""
-    listening: bool = False
+    heard: int = 0
     silenced: set[str] = field(default_factory=set)
     losing: bool = False
     healed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +101,7 @@ class Proxy:
 
     def deafen(self) -> int:
         """Swallow both directions of the connections that listen, now; return how many."""
-        listening = [link for link in self.links if link.listening and not link.silenced]
+        listening = [link for link in self.links if link.heard and not link.silenced]
         for link in listening:
             link.silenced = {"up", "down"}
         return len(listening)
@@ -189,7 +189,6 @@ class Proxy:
                     link.statement = link.prepared.get(name, "")
                 elif kind == b"Q":
                     link.statement = body[:-1].decode()
-                link.listening |= link.statement.startswith("LISTEN")
                 await self._send(link, "up", kind + _framed(body))
 
     async def _start_up(self, link: Link, reader: asyncio.StreamReader) -> bool:
@@ -206,6 +205,8 @@ class Proxy:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 kind, body = await _message(reader)
+                if kind == b"C" and body.startswith(b"LISTEN"):
+                    link.heard += 1
                 if kind == b"C" and self._is_to_be_lost(link.statement):
                     link.losing = True
                 if not link.losing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 from rowlock.schema import upgrade
 from tests import _postgres_server as postgres
 from tests.helpers import eventually
+from tests.stores import execute
 
 
 class Server:
@@ -75,6 +77,30 @@ class Server:
             return bool(found == ("on" if on else "off"))
 
         await eventually(has_begun, message="the server is not reconfigured")
+
+    def fill(self, spare: int) -> None:
+        """Fill its disk until so many bytes are left."""
+        filler = self._data.parent / "filler"
+        room = shutil.disk_usage(filler.parent).free - spare
+        with filler.open("ab", buffering=0) as file:
+            file.write(bytes(max(0, room)))
+
+    async def empty(self) -> None:
+        """Take away what fills its disk, and start it if it could not go on."""
+        (self._data.parent / "filler").unlink(missing_ok=True)
+
+        async def is_up() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                self.stop()
+                self.start()
+            try:
+                await execute(self.url, "SELECT 1")
+            except (OSError, asyncpg.PostgresError):
+                return False
+            return True
+
+        await eventually(is_up, 60, "up again")
 
     def log(self) -> str:
         """The end of what it has logged."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from rowlock import TaskQueue
+from rowlock._postgres import CANCEL_CHANNEL, CHANNEL, SCHEDULE_CHANNEL
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.ledger import Record
 from tests.faults.producer import create
@@ -19,6 +20,7 @@ Size = Callable[..., int]
 
 LEASE = 2000
 TASKS = 4
+CHANNELS = len({CHANNEL, CANCEL_CHANNEL, SCHEDULE_CHANNEL})
 DIRECTIONS = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
 # A connection that hears nothing is asked every 10 seconds, and has 4 to answer.
@@ -110,4 +112,5 @@ async def test_deaf_listen(postgres_url: str, begin: Begin, size: Size) -> None:
 
 
 def hearing(proxy: Proxy) -> int:
-    return sum(link.listening and not link.silenced for link in list(proxy.links))
+    """How many connections listen to every channel, and hear."""
+    return sum(link.heard == CHANNELS and not link.silenced for link in list(proxy.links))
