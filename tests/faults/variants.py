@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
@@ -119,6 +119,26 @@ def trust_listener() -> None:
     patch(PostgresStore, "_is_alive", alive)
 
 
+def own_clock() -> None:
+    """Decide by the clock of this process what is due and what has run out."""
+
+    def instant(self: PostgresStore, now: datetime | None) -> datetime:
+        return datetime.now(UTC) if now is None else now
+
+    patch(PostgresStore, "instant", instant)
+    for name in ("claim", "next_due"):
+        look: Callable[..., Awaitable[Any]] = getattr(PostgresStore, name)
+
+        async def by_own_clock(
+            self: PostgresStore,
+            *arguments: Any,
+            look: Callable[..., Awaitable[Any]] = look,
+        ) -> Any:
+            return await look(self, *arguments, now=datetime.now(UTC))
+
+        patch(PostgresStore, name, by_own_clock)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
@@ -126,4 +146,5 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "acknowledge-early": acknowledge_early,
     "keep-leases": keep_leases,
     "trust-listener": trust_listener,
+    "own-clock": own_clock,
 }
