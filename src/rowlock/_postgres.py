@@ -18,12 +18,16 @@ from sqlalchemy import (
     Table,
     any_,
     bindparam,
+    event,
     func,
     literal_column,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+)
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -186,6 +190,8 @@ class PostgresStore(Store):
         # Taken from the pool and kept: to check one out and in costs as much Python as a
         # statement. Nobody else wants them, where the engine is rowlock's own.
         self._keeps = self._owns_engine
+        if self._owns_engine:
+            event.listen(engine.sync_engine, "close", _hang_up)
         self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
 
     async def open(self) -> None:
@@ -237,11 +243,13 @@ class PostgresStore(Store):
             self._listener = None
 
     async def _is_alive(self, connection: AsyncConnection) -> bool:
+        driver = await _driver_of(connection)
         try:
-            await (await _driver_of(connection)).fetch("SELECT 1", timeout=HEALTH_TIMEOUT)
+            read_only = await driver.fetchval("SHOW transaction_read_only", timeout=HEALTH_TIMEOUT)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
-        return True
+        # Nobody commits anything on a primary that was demoted.
+        return read_only == "off"
 
     async def _stop_listening(self) -> None:
         connection, self._listening = self._listening, None
@@ -416,6 +424,11 @@ async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, asyncpg.Connection)  # noqa: S101
     return driver
+
+
+def _hang_up(connection: AsyncAdapt_asyncpg_connection, record: object) -> None:
+    # A polite end would wait for a server that may be gone, for each connection of the pool.
+    connection.driver_connection.terminate()
 
 
 async def _discard(connection: AsyncConnection) -> None:
