@@ -110,7 +110,7 @@ async def _execute(url: str, statement: str) -> None:
 
 def binaries_and_user() -> tuple[Path, dict[str, Any]]:
     """The directory of the programs, and the arguments of Popen for who runs them."""
-    return _find_binaries(os.environ.get("ROWLOCK_TEST_POSTGRES", "")), _unprivileged_user()
+    return _find_binaries(os.environ.get("ROWLOCK_TEST_POSTGRES", "")), unprivileged_user()
 
 
 def _find_binaries(source: str) -> Path:
@@ -139,7 +139,7 @@ def _embedded_binaries() -> Iterator[Path]:
         yield Path(location) / "pginstall" / "bin"
 
 
-def _unprivileged_user() -> dict[str, Any]:
+def unprivileged_user() -> dict[str, Any]:
     """The arguments of Popen for another user than root, as whom PostgreSQL refuses to run."""
     if os.geteuid() != 0:
         return {}

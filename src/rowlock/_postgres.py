@@ -249,7 +249,7 @@ class PostgresStore(Store):
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         # Nobody commits anything on a primary that was demoted.
-        return read_only == "off"
+        return bool(read_only == "off")
 
     async def _stop_listening(self) -> None:
         connection, self._listening = self._listening, None

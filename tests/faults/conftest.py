@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.faults import history
 from tests.faults.harness import Run, running
+from tests.faults.nursery import Nursery
 
 TIMEOUTS = {"short": 120, "ci": 1200, "long": 7200}
 FIGURES = "figures"
@@ -49,9 +50,16 @@ def size(request: pytest.FixtureRequest) -> Callable[..., int]:
     return choose
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where nodes are forked."""
+    with closing(Nursery()) as nursery:
+        yield nursery
+
+
 @pytest.fixture
 def begin(
-    request: pytest.FixtureRequest, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery
 ) -> Iterator[Callable[[str, str], Awaitable[Run]]]:
     """Begin a run: `run = await begin("zombie", database)`. Its nodes end with the test."""
     with ExitStack() as stack:
@@ -61,7 +69,7 @@ def begin(
             directory = tmp_path / "run"
             directory.mkdir()
             seed = request.config.getoption("--faults-seed")
-            run = stack.enter_context(running(name, url, directory, seed))
+            run = stack.enter_context(running(name, url, directory, seed, nursery))
             stack.callback(lambda: request.node.user_properties.append((FIGURES, run.line)))
             return run
 

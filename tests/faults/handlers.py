@@ -59,4 +59,8 @@ async def blocking(payload: Any) -> Any:
     return end()
 
 
-HANDLERS = (quick, gated, blocking)
+async def sleepy(payload: Any) -> Any:
+    """Block the loop for `seconds`."""
+    begin()
+    time.sleep(payload["seconds"])
+    return end()

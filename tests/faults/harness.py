@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.faults import history
 from tests.faults.checker import Figures, check
 from tests.faults.handlers import gate
 from tests.faults.ledger import Ledger
+from tests.faults.nursery import Forked, Nursery
 from tests.helpers import eventually
 from tests.stores import execute
 
@@ -28,7 +31,7 @@ PATIENCE = 60.0
 class Node:
     """A process that a scenario started."""
 
-    def __init__(self, run: Run, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, run: Run, process: subprocess.Popen[bytes] | Forked) -> None:
         self._run = run
         self.process = process
         self.pid = process.pid
@@ -50,6 +53,23 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    async def stop(self) -> None:
+        """Stop it as SIGSTOP does, but not while it keeps all others from an SQLite database."""
+        while True:
+            self.signal(signal.SIGSTOP)
+            if not self._run.url.startswith("sqlite"):
+                return
+            with closing(sqlite3.connect(self._run.url.removeprefix("sqlite:///"))) as database:
+                database.execute("PRAGMA busy_timeout = 2000")
+                with suppress(sqlite3.OperationalError):
+                    database.execute("BEGIN IMMEDIATE")
+                    return
+            self.go_on()
+            await asyncio.sleep(0)
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
     async def ended(self, code: int = 0) -> None:
         """Wait until it has ended by itself, with this code."""
         await eventually(lambda: self.process.poll() is not None, PATIENCE, "ended")
@@ -65,14 +85,16 @@ class Run:
         cycles: how often the fault was made; the scenario counts.
     """
 
-    def __init__(self, name: str, url: str, directory: Path, seed: int) -> None:
+    def __init__(self, name: str, url: str, directory: Path, seed: int, nursery: Nursery) -> None:
         self.name = name
         self.url = url
         self.directory = directory
+        self.nursery = nursery
         self.random = random.Random(seed)
         self.ledger = Ledger(directory / "ledger")
         self.nodes: list[Node] = []
         self.cycles = 0
+        self.line = f"{name}: did not come to its end"
         print(f"{name}: seed {seed}")
 
     # Nodes.
@@ -83,6 +105,8 @@ class Run:
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        crash: str | None = None,
+        stalled_leases: bool = False,
         **settings: Any,
     ) -> Node:
         """Start a worker.
@@ -92,9 +116,13 @@ class Run:
             url: by default the run's.
             options: of the handlers.
             environment: what it has beside this process's.
+            crash: a point of `tests.faults.crash` at which it ends itself.
+            stalled_leases: whether it extends no leases.
             settings: of its queue, over `node.SETTINGS`.
         """
         arguments = ["--settings", json.dumps(settings), "--options", json.dumps(options or {})]
+        arguments += ["--crash", crash] if crash else []
+        arguments += ["--stalled-leases"] if stalled_leases else []
         return self.start("node", *types, *arguments, url=url, environment=environment)
 
     def producer(
@@ -105,12 +133,16 @@ class Run:
         keyed: bool = False,
         gap: float = 0.01,
         payload: Mapping[str, Any] | None = None,
+        name: str | None = None,
         environment: Mapping[str, str] | None = None,
+        crash: str | None = None,
     ) -> Node:
         """Start a producer; the arguments are those of `tests.faults.producer`."""
         arguments = ["--gap", str(gap), "--payload", json.dumps(payload or {})]
         arguments += [] if count is None else ["--count", str(count)]
         arguments += ["--keyed"] if keyed else []
+        arguments += ["--name", name] if name else []
+        arguments += ["--crash", crash] if crash else []
         return self.start("producer", *types, *arguments, url=url, environment=environment)
 
     def start(
@@ -120,15 +152,23 @@ class Run:
         url: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Node:
-        """Start a module of this package with the URL, the ledger and more arguments."""
-        command = [sys.executable, "-m", f"tests.faults.{module}", url or self.url]
-        with (self.directory / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [*command, str(self.ledger.path), *arguments],
-                cwd=ROOT,
-                env={**os.environ, **(environment or {})},
-                stderr=log,
-            )
+        """Start a module of this package with the URL, the ledger and more arguments.
+
+        What has an environment of its own is a program of its own; all else is forked.
+        """
+        name = f"tests.faults.{module}"
+        arguments = (url or self.url, str(self.ledger.path), *arguments)
+        process: subprocess.Popen[bytes] | Forked
+        if environment is None:
+            process = self.nursery.start(name, arguments, self.directory / "log")
+        else:
+            with (self.directory / "log").open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", name, *arguments],
+                    cwd=ROOT,
+                    env={**os.environ, **environment},
+                    stderr=log,
+                )
         node = Node(self, process)
         self.nodes.append(node)
         return node
@@ -156,6 +196,16 @@ class Run:
         """How many records of the event have these fields."""
         records = self.ledger.records(event)
         return sum(fields.items() <= each.items() for each in records) if fields else len(records)
+
+    def holder(self, task_id: str, attempt: int) -> Node:
+        """The node in which an attempt was started."""
+        (pid,) = {
+            record["process"]
+            for record in self.ledger.records("start")
+            if (record["task"], record["attempt"]) == (task_id, attempt)
+        }
+        (node,) = (node for node in self.nodes if node.pid == pid)
+        return node
 
     def open_gate(self, task_id: str, attempt: int) -> None:
         """Let a handler that waits for its gate go on."""
@@ -217,9 +267,9 @@ class Run:
 
 
 @contextmanager
-def running(name: str, url: str, directory: Path, seed: int) -> Iterator[Run]:
+def running(name: str, url: str, directory: Path, seed: int, nursery: Nursery) -> Iterator[Run]:
     """A run whose nodes end with it."""
-    run = Run(name, url, directory, seed)
+    run = Run(name, url, directory, seed, nursery)
     try:
         yield run
     finally:

@@ -19,10 +19,12 @@ from typing import Any
 
 from rowlock import Task, TaskQueue
 from rowlock._events import AttemptLost, Event
+from rowlock._leases import LeaseThread
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._store import Store
-from tests.faults import variants
+from tests import _pgbouncer
+from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
 
 # A lost worker is found soon, and no number of them fails a task, unless the scenario says so.
@@ -84,6 +86,15 @@ def _note(
     setattr(store, name, noted)
 
 
+def stall_leases() -> None:
+    """Have the thread that extends leases do nothing."""
+
+    async def nothing(self: LeaseThread) -> float:
+        return 0.1
+
+    LeaseThread.extend = nothing  # type: ignore[method-assign]
+
+
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -114,11 +125,18 @@ def main() -> None:
     parser.add_argument("types", nargs="*")
     parser.add_argument("--settings", default="{}", help="of the queue, as JSON")
     parser.add_argument("--options", default="{}", help="of the handlers, as JSON")
+    parser.add_argument("--stalled-leases", action="store_true", help="leases are not extended")
+    parser.add_argument("--crash", choices=[*crash.WORKER, *crash.HANDLER])
     arguments = parser.parse_args()
     os.environ[VARIABLE] = str(arguments.ledger)
     ledger = Ledger(arguments.ledger)
     variants.apply()
+    _pgbouncer.apply()
     note_writes(ledger)
+    if arguments.stalled_leases:
+        stall_leases()
+    if arguments.crash is not None:
+        crash.arm(arguments.crash, ledger)
     asyncio.run(run(arguments, ledger))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import InvalidArgumentError, RowlockError, TaskQueue
-from tests.faults import variants
+from tests import _pgbouncer
+from tests.faults import crash, variants
 from tests.faults.ledger import Ledger
 
 AT_ONCE = 4
@@ -72,22 +73,22 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
         for number in numbers:
             if stop.is_set():
                 return
-            key = f"{os.getpid()}-{number}"
-            # Some are gone as soon as they have ended.
-            retain_for = 0 if number % 4 == 3 else -1
+            key = f"{arguments.name}-{number}"
+            # Some are gone as soon as they have ended, and could be made again by their key.
+            retain_for = 0 if number % 4 == 3 and not arguments.keyed else -1
+            task_type = arguments.types[number % len(arguments.types)]
             while (
                 await create(
                     queue,
                     ledger,
                     key,
-                    arguments.types[number % len(arguments.types)],
-                    keyed=arguments.keyed and retain_for != 0,
+                    task_type,
+                    keyed=arguments.keyed,
                     payload=payload,
                     retain_for=retain_for,
                 )
                 is None
                 and arguments.keyed
-                and retain_for != 0
                 and not stop.is_set()
             ):
                 await asyncio.sleep(0.05)
@@ -111,9 +112,14 @@ def main() -> None:
     parser.add_argument(
         "--keyed", action="store_true", help="create by idempotency key, until it is acknowledged"
     )
+    parser.add_argument("--name", default=str(os.getpid()), help="what its keys begin with")
+    parser.add_argument("--crash", choices=crash.PRODUCER)
     arguments = parser.parse_args()
     ledger = Ledger(arguments.ledger)
     variants.apply()
+    _pgbouncer.apply()
+    if arguments.crash is not None:
+        crash.arm(arguments.crash, ledger)
     asyncio.run(run(arguments, ledger))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
+from rowlock._leases import LeaseThread
+from rowlock._loop import Loop
 from rowlock._operations import NewRow
 from rowlock._pools import Job
 from rowlock._postgres import PostgresStore
@@ -32,7 +34,7 @@ def apply() -> None:
         VARIANTS[name]()
 
 
-def patch(owner: type, name: str, value: object) -> None:
+def patch(owner: object, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
@@ -139,6 +141,35 @@ def own_clock() -> None:
         patch(PostgresStore, name, by_own_clock)
 
 
+def no_keys() -> None:
+    """Make a row for every create, whatever its key."""
+    insert = Store.insert
+
+    async def unkeyed(
+        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+    ) -> str:
+        return await insert(self, row._replace(key=None), now, tell=tell)
+
+    patch(Store, "insert", unkeyed)
+    patch(PostgresStore, "insert", unkeyed)
+
+
+def leases_in_loop() -> None:
+    """Extend leases in the loop in which handlers run."""
+
+    def start(self: LeaseThread) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._periodic = Loop("leases", self.extend, self._emit)
+        patch(self, "task", self._loop.create_task(self._periodic.run()))
+
+    def stop(self: LeaseThread) -> None:
+        assert self._periodic is not None
+        self._loop.call_soon_threadsafe(self._periodic.stop)
+
+    patch(LeaseThread, "start", start)
+    patch(LeaseThread, "stop", stop)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
@@ -147,4 +178,6 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "keep-leases": keep_leases,
     "trust-listener": trust_listener,
     "own-clock": own_clock,
+    "no-keys": no_keys,
+    "leases-in-loop": leases_in_loop,
 }
