@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,8 @@ COMMAND_TIMEOUT = 30.0
 HEALTH_CHECK = 10.0
 _WARM = 5
 HEALTH_TIMEOUT = 4.0
+# Seconds, at most, before a statement is repeated that met a deadlock or a conflict.
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
 SCHEDULE_CHANNEL = "rowlock_schedule"
@@ -397,6 +400,14 @@ class _Fetch:
 
     async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
         arguments = [parameters[name] for name in statement.names]
+        for pause in _PAUSES:
+            try:
+                return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                # A statement that commits by itself is rolled back whole; it may be repeated.
+                if self.driver.is_in_transaction():
+                    raise
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
         return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
 
 
@@ -478,6 +489,9 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
