@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,7 @@ def postgres_server() -> Iterator[str]:
     if url and not source:
         yield url
         return
-    binaries = _find_binaries(source)
-    user = _unprivileged_user()
+    binaries, user = binaries_and_user()
     # Not the default directory for root, whose TMPDIR may be one that only root can enter.
     with tempfile.TemporaryDirectory(
         prefix="rowlock-postgres-", dir="/tmp" if user else None
@@ -74,16 +73,19 @@ def postgres_server() -> Iterator[str]:
         directory = Path(name)
         if user:
             os.chown(directory, user["user"], user["group"])
+        port = free_port()
         try:
-            if user and not _can_run(binaries / "postgres", user):
-                binaries = _copy_of_wheel(binaries, directory, user)
-            process, port = _start(binaries, directory, user)
+            binaries = usable(binaries, directory, user)
+            data = initialise(binaries, directory, user)
+            # The files need not survive a crash of the machine; commits are otherwise as they
+            # are in production.
+            process = launch(binaries, data, user, port, {"fsync": "off"})
         except OSError as error:
             raise PostgresUnavailableError(f"{binaries}: {error}") from error
         try:
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
         finally:
-            _stop(process)
+            stop(process)
 
 
 @contextmanager
@@ -104,6 +106,11 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def binaries_and_user() -> tuple[Path, dict[str, Any]]:
+    """The directory of the programs, and the arguments of Popen for who runs them."""
+    return _find_binaries(os.environ.get("ROWLOCK_TEST_POSTGRES", "")), unprivileged_user()
 
 
 def _find_binaries(source: str) -> Path:
@@ -132,12 +139,19 @@ def _embedded_binaries() -> Iterator[Path]:
         yield Path(location) / "pginstall" / "bin"
 
 
-def _unprivileged_user() -> dict[str, Any]:
+def unprivileged_user() -> dict[str, Any]:
     """The arguments of Popen for another user than root, as whom PostgreSQL refuses to run."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def usable(binaries: Path, directory: Path, user: dict[str, Any]) -> Path:
+    """The programs where that user can run them, copied into the directory if need be."""
+    if user and not _can_run(binaries / "postgres", user):
+        return _copy_of_wheel(binaries, directory, user)
+    return binaries
 
 
 def _can_run(program: Path, user: dict[str, Any]) -> bool:
@@ -161,9 +175,16 @@ def _copy_of_wheel(binaries: Path, directory: Path, user: dict[str, Any]) -> Pat
     return directory / binaries.relative_to(package.parent)
 
 
-def _start(
-    binaries: Path, directory: Path, user: dict[str, Any]
-) -> tuple[subprocess.Popen[bytes], int]:
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def initialise(
+    binaries: Path, directory: Path, user: dict[str, Any], options: Sequence[str] = ()
+) -> Path:
+    """Make a data directory in a directory, and return it."""
     data = directory / "data"
     initdb = subprocess.run(
         [
@@ -174,6 +195,7 @@ def _start(
             "--encoding=UTF8",
             "--locale=C",
             "--no-sync",
+            *options,
         ],
         cwd=directory,
         capture_output=True,
@@ -182,25 +204,29 @@ def _start(
     )
     if initdb.returncode != 0:
         raise PostgresUnavailableError(f"{binaries}/initdb failed:\n{initdb.stderr}")
+    return data
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+
+def launch(
+    binaries: Path, data: Path, user: dict[str, Any], port: int, settings: Mapping[str, Any]
+) -> subprocess.Popen[bytes]:
+    """Start a server on a data directory, and wait until it is ready."""
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
         "unix_socket_directories": "",
         "max_connections": 200,
-        # The files need not survive a crash of the machine; commits are otherwise as they are
-        # in production.
-        "fsync": "off",
+        **settings,
     }
     options = [f"--{name}={value}" for name, value in settings.items()]
     server = [f"{binaries}/postgres", "-D", f"{data}", *options]
-    log = directory / "log"
-    with log.open("wb") as output:
+    log = data.parent / "log"
+    # What a crash has left would be taken for ready.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    with log.open("ab") as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _RUN_UNTIL_STDIN_ENDS, "sh", *server],
-            cwd=directory,
+            cwd=data.parent,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -211,10 +237,10 @@ def _start(
     deadline = time.monotonic() + _START_TIMEOUT
     while not _is_ready(data):
         if process.poll() is not None or time.monotonic() > deadline:
-            _stop(process)
+            stop(process)
             raise PostgresUnavailableError(f"{binaries}/postgres failed:\n{log.read_text()}")
         time.sleep(0.02)
-    return process, port
+    return process
 
 
 def _is_ready(data: Path) -> bool:
@@ -225,7 +251,8 @@ def _is_ready(data: Path) -> bool:
     return [line.strip() for line in lines[7:8]] == ["ready"]
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a server."""
     try:
         # A line and not only the end of the pipe, which a forked child of a test may hold open.
         process.communicate(b"\n", timeout=_STOP_TIMEOUT)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rowlock.schema import upgrade
+from tests import _pgbouncer
 from tests._postgres_server import PostgresUnavailableError, postgres_server, temporary_database
 
 _NO_POSTGRES = pytest.StashKey[str]()
@@ -81,11 +82,24 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def _pooler_url(postgres_server_url: str) -> Iterator[str]:
+    if not os.environ.get(_pgbouncer.VARIABLE):
+        yield postgres_server_url
+        return
+    with _pgbouncer.pgbouncer(postgres_server_url) as url:
+        _pgbouncer.speak_to_it()
+        _pgbouncer.send_tests_past(url, postgres_server_url)
+        yield url
+
+
 @pytest.fixture
-def postgres_url(postgres_server_url: str, _postgres_template: str) -> Iterator[str]:
+def postgres_url(
+    postgres_server_url: str, _pooler_url: str, _postgres_template: str
+) -> Iterator[str]:
     """A fresh PostgreSQL database with the schema."""
     with temporary_database(postgres_server_url, template=_postgres_template) as url:
-        yield url
+        yield _pgbouncer.by_way_of(_pooler_url, url)
 
 
 @pytest.fixture

@@ -280,7 +280,10 @@ def asking(marks: Path, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", POLITE)
-@pytest.mark.parametrize("notify", [True, False], ids=["hints", "polling"])
+@pytest.mark.parametrize(
+    "notify",
+    [pytest.param(True, id="hints", marks=pytest.mark.session), pytest.param(False, id="polling")],
+)
 async def test_a_task_is_cancelled_from_another_node(
     database: str, marks: Path, kind: str, notify: bool
 ) -> None:

@@ -110,6 +110,7 @@ async def test_a_thousand_tasks_run_once_each_on_two_workers(database: str) -> N
     assert sorted(worker_handlers.started) == sorted((task_id, 1) for task_id in ids)
 
 
+@pytest.mark.session
 async def test_a_handler_that_blocks_the_loop_keeps_its_lease(database: str) -> None:
     """Fails where leases are extended in the loop: the other queue's sweeper takes the task."""
     async with open_queue(database) as queue:
@@ -236,6 +237,7 @@ async def test_work_is_found_without_hints(database: str) -> None:
     assert task.result == 1
 
 
+@pytest.mark.session
 async def test_a_hint_wakes_a_worker_that_would_not_poll(database: str) -> None:
     """Fails on a worker that does not look for what others created."""
     async with (

@@ -18,6 +18,10 @@ from rowlock.errors import RowlockError
 T = TypeVar("T")
 
 _END_TIMEOUT = 5.0
+_SHORTEST = 0.05
+# What could not be extended by this part of the lease is given up, before others may have it.
+_LAST = 0.9
+_BACKOFF = 0.05
 
 
 class Holder(Protocol):
@@ -72,7 +76,7 @@ class LeaseThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._periodic = Loop(
-            "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease / 9)
+            "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease * _BACKOFF)
         )
         self._ready.set()
         try:
@@ -96,8 +100,8 @@ class LeaseThread:
         try:
             kept = await self._extend(jobs, now - min(job.leased_at for job in jobs))
         except Exception:
-            for job in self._worker.leased_before(self._lease * 0.9):
-                # Unreachable for so long that another worker may soon have the task.
+            # Those too for which it would be time during the back-off.
+            for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
                 self._in_main(self._worker.lose, job)
             raise
         for job in jobs:
@@ -109,7 +113,7 @@ class LeaseThread:
 
     async def _extend(self, jobs: list[Job], age: float) -> set[str]:
         # An answer that comes after the lease has run out is no use.
-        async with asyncio.timeout(max(0.05, min(self._lease / 3, self._lease * 0.9 - age))):
+        async with asyncio.timeout(max(_SHORTEST, min(self._lease / 3, self._lease * _LAST - age))):
             if not self._opened:
                 await self._store.open()
                 self._opened = True

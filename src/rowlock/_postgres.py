@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -19,12 +20,16 @@ from sqlalchemy import (
     Table,
     any_,
     bindparam,
+    event,
     func,
     literal_column,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+)
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -44,6 +49,8 @@ COMMAND_TIMEOUT = 30.0
 HEALTH_CHECK = 10.0
 _WARM = 5
 HEALTH_TIMEOUT = 4.0
+# Seconds, at most, before a statement is repeated that met a deadlock or a conflict.
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
 SCHEDULE_CHANNEL = "rowlock_schedule"
@@ -141,6 +148,8 @@ class PostgresStore(Store):
         # Taken from the pool and kept: to check one out and in costs as much Python as a
         # statement. Nobody else wants them, where the engine is rowlock's own.
         self._keeps = self._owns_engine
+        if self._owns_engine:
+            event.listen(engine.sync_engine, "close", _hang_up)
         self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
         self._lanes = Lanes()
 
@@ -193,11 +202,13 @@ class PostgresStore(Store):
             self._listener = None
 
     async def _is_alive(self, connection: AsyncConnection) -> bool:
+        driver = await _driver_of(connection)
         try:
-            await (await _driver_of(connection)).fetch("SELECT 1", timeout=HEALTH_TIMEOUT)
+            read_only = await driver.fetchval("SHOW transaction_read_only", timeout=HEALTH_TIMEOUT)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
-        return True
+        # Nobody commits anything on a primary that was demoted.
+        return bool(read_only == "off")
 
     async def _stop_listening(self) -> None:
         connection, self._listening = self._listening, None
@@ -353,6 +364,14 @@ class _Fetch:
 
     async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
         arguments = [parameters[name] for name in statement.names]
+        for pause in _PAUSES:
+            try:
+                return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                # A statement that commits by itself is rolled back whole; it may be repeated.
+                if self.driver.is_in_transaction():
+                    raise
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
         return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
 
 
@@ -380,6 +399,11 @@ async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, asyncpg.Connection)  # noqa: S101
     return driver
+
+
+def _hang_up(connection: AsyncAdapt_asyncpg_connection, record: object) -> None:
+    # A polite end would wait for a server that may be gone, for each connection of the pool.
+    connection.driver_connection.terminate()
 
 
 async def _discard(connection: AsyncConnection) -> None:
@@ -429,6 +453,9 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )

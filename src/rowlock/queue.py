@@ -135,6 +135,7 @@ class TaskQueue:
         self._events.subscribe(_events.log)
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
         self._opened: Store | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._inserts: Inserts
         self._worker: Worker | None = None
         self._companions: list[Companion] = []
@@ -200,7 +201,9 @@ class TaskQueue:
                     await self._send_hints()
         store, self._opened = self._opened, None
         if store is not None:
-            await store.close()
+            # To its end though the caller is cancelled: nobody else could close it any more.
+            self._closing = asyncio.ensure_future(store.close())
+            await asyncio.shield(self._closing)
 
     @property
     def _store(self) -> Store:

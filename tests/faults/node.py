@@ -23,6 +23,7 @@ from rowlock._leases import LeaseThread
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._store import Store
+from tests import _pgbouncer
 from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
 
@@ -142,6 +143,7 @@ def main() -> None:
     os.environ[VARIABLE] = str(arguments.ledger)
     ledger = Ledger(arguments.ledger)
     variants.apply()
+    _pgbouncer.apply()
     note_writes(ledger)
     if arguments.stalled_leases:
         stall_leases()

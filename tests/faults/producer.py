@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import InvalidArgumentError, RowlockError, TaskQueue
+from tests import _pgbouncer
 from tests.faults import crash, variants
 from tests.faults.ledger import Ledger
 
@@ -127,6 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ledger = Ledger(arguments.ledger)
     variants.apply()
+    _pgbouncer.apply()
     if arguments.crash is not None:
         crash.arm(arguments.crash, ledger)
     asyncio.run(run(arguments, ledger))

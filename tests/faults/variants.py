@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
-from rowlock import _operations, _sqlite, _sweeper
+from rowlock import _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
+from rowlock._pools import Job
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._statements import Statements
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock._tables import task
+from rowlock._worker import Worker
 
 VARIABLE = "ROWLOCK_TEST_VARIANT"
 
@@ -103,6 +105,44 @@ def acknowledge_early() -> None:
     patch(PostgresStore, "insert", early)
 
 
+def keep_leases() -> None:
+    """Go on with tasks whose lease cannot be extended."""
+
+    def keep(self: Worker, job: Job) -> None:
+        pass
+
+    patch(Worker, "lose", keep)
+
+
+def trust_listener() -> None:
+    """Believe that the connection that listens is alive."""
+
+    async def alive(self: PostgresStore, connection: object) -> bool:
+        return True
+
+    patch(PostgresStore, "_is_alive", alive)
+
+
+def own_clock() -> None:
+    """Decide by the clock of this process what is due and what has run out."""
+
+    def instant(self: PostgresStore, now: datetime | None) -> datetime:
+        return datetime.now(UTC) if now is None else now
+
+    patch(PostgresStore, "instant", instant)
+    for name in ("claim", "next_due"):
+        look: Callable[..., Awaitable[Any]] = getattr(PostgresStore, name)
+
+        async def by_own_clock(
+            self: PostgresStore,
+            *arguments: Any,
+            look: Callable[..., Awaitable[Any]] = look,
+        ) -> Any:
+            return await look(self, *arguments, now=datetime.now(UTC))
+
+        patch(PostgresStore, name, by_own_clock)
+
+
 def no_keys() -> None:
     """Make a row for every create, whatever its key."""
     insert = Store.insert
@@ -168,7 +208,7 @@ def forget_at_once() -> None:
 
 def lost_in_step() -> None:
     """Have all that was lost with a worker due again at the same instant."""
-    patch(_operations, "crc32", lambda data: 0)
+    patch(Operations, "spread", 0.0)
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
@@ -176,6 +216,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-holder": fence_by_holder,
     "no-sweep": no_sweep,
     "acknowledge-early": acknowledge_early,
+    "keep-leases": keep_leases,
+    "trust-listener": trust_listener,
+    "own-clock": own_clock,
     "no-keys": no_keys,
     "forget-at-once": forget_at_once,
     "leases-in-loop": leases_in_loop,

@@ -1,0 +1,80 @@
+"""PgBouncer in transaction mode stands between rowlock and the server.
+
+How to run the suite through it says `tests._pgbouncer`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests import _pgbouncer
+from tests.faults.harness import ROOT, Run
+from tests.helpers import eventually
+
+Begin = Callable[[str, str], Awaitable[Run]]
+Size = Callable[..., int]
+
+MOST = 600.0
+
+# A short run is the first.
+CONFORMANCE = [
+    "test_inserts.py", "test_store.py", "test_paging.py", "test_schedules.py",
+    "test_transitions.py", "test_worker.py", "test_worker_faults.py", "test_scheduler.py",
+    "test_cancel.py", "test_progress.py", "test_processes.py",
+]  # fmt: skip
+
+
+@pytest.fixture
+def pooler(postgres_server_url: str) -> Iterator[str]:
+    if _pgbouncer.find() is None:
+        pytest.skip("no pgbouncer on the PATH: nothing was shown about poolers")
+    with _pgbouncer.pgbouncer(postgres_server_url) as url:
+        yield url
+
+
+async def test_through_pgbouncer(postgres_url: str, pooler: str, begin: Begin, size: Size) -> None:
+    """Ten thousand tasks by two workers and two producers, and no error.
+
+    Fails where statements outside of transactions are prepared in one step and executed in the
+    next (without the BEGIN that `_session` adds where nothing is cached).
+    """
+    run = await begin("pgbouncer", postgres_url)
+    url = _pgbouncer.by_way_of(pooler, run.url)
+    environment = {_pgbouncer.VARIABLE: "1"}
+    count = size(short=500, ci=10_000)
+    for _ in range(2):
+        run.worker("quick", url=url, environment=environment, notify=False)
+    producers = [
+        run.producer("quick", url=url, environment=environment, count=count // 2, gap=0)
+        for _ in range(2)
+    ]
+    for producer in producers:
+        await eventually(lambda node=producer: node.process.poll() == 0, MOST, "created")  # type: ignore[misc]
+    run.cycles = count
+    figures = await run.finish(patience=MOST)
+    assert (figures.acknowledged, figures.unknown) == (count, 0)
+    assert run.count("refused") == 0
+    assert run.log() == ""
+
+
+def test_conformance_through_pgbouncer(pooler: str, size: Size) -> None:
+    """What the suite says of PostgreSQL holds behind PgBouncer, without what needs a session."""
+    modules = CONFORMANCE[: size(short=1, ci=len(CONFORMANCE))]
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-n", "2"),
+        *("-m", "not session", "-k", "not sqlite"),
+    ]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", *(f"tests/{name}" for name in modules)],
+        cwd=ROOT,
+        env={**os.environ, _pgbouncer.VARIABLE: "1"},
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-10_000:]
