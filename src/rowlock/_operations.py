@@ -339,14 +339,18 @@ class Operations(ABC):
                 yield self.sql.drop_cancelled, {"id": row.id}
         return [self.to_task(row) for row in rows]
 
-    def _dropped(self, outcome: Outcome, asked: Any, instant: Any) -> Task:
+    def _dropped(self, outcome: Outcome, asked: Any, progress: str | None, instant: Any) -> Task:
         if asked is not None and outcome.status is TaskStatus.FAILED:
             outcome = replace(outcome, ending=replace(outcome.ending, cancelled=True))
+        error = outcome.ending.error
+        if outcome.status is TaskStatus.CANCELLED:
+            error = error or outcome.row.error  # what an earlier attempt left stays
         return self.to_task(
             outcome.row._replace(
                 status=outcome.status.value,
                 result=outcome.ending.result,
-                error=outcome.ending.error,
+                error=error,
+                progress=progress,
                 date_modified=instant,
                 lost_workers=outcome.row.lost_workers + outcome.ending.lost,
             )

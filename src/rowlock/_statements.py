@@ -360,7 +360,12 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         else:
             statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement.returning(task.c.id, task.c.cancel_requested, self._now.label("now"))
+        return statement.returning(
+            task.c.id,
+            task.c.cancel_requested,
+            sql_cast(task.c.progress, Text),
+            self._now.label("now"),
+        )
 
     def _drop_cancelled(self) -> Executable:
         return delete(task).where(
