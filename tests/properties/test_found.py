@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
+from rowlock import TaskQueue
 from rowlock._endings import Ending
 from rowlock._operations import Outcome
 from tests.stores import at, failure, insert_and_claim, open_store, success
+from tests.test_worker import ended
 
 
 async def test_a_row_that_is_removed_is_told_with_its_last_progress(database: str) -> None:
@@ -29,3 +33,19 @@ async def test_a_cancelled_task_that_is_removed_is_told_with_its_error(database:
         (task,) = (await store.finish("worker", [outcome], now=at(3))).values()
         assert task is not None
         assert (task.status, task.error is None) == ("cancelled", False)
+
+
+class Kind(str, Enum):  # noqa: UP042 - its str() is "Kind.RESIZE"
+    RESIZE = "resize"
+
+
+async def test_a_member_of_an_enumeration_is_the_text_that_it_is(database: str) -> None:
+    """Fails where the `str()` of a task type is stored: its tasks are never claimed."""
+    async with TaskQueue(database) as queue:
+        await queue.register_handler(Kind.RESIZE, "tests.worker_handlers", "echo")
+        await queue.start()
+        task_id = await queue.create(Kind.RESIZE, 1, key=Kind.RESIZE, retain_for=-1)
+        task = await ended(queue, task_id)
+        assert (task.type, task.key, task.result) == ("resize", "resize", 1)
+        assert (await queue.counts(Kind.RESIZE))[task.status] == 1
+        assert (await queue.query(Kind.RESIZE)).entities == [task]
