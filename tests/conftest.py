@@ -18,6 +18,19 @@ from tests._postgres_server import PostgresUnavailableError, postgres_server, te
 _NO_POSTGRES = pytest.StashKey[str]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "tests/faults")
+    group.addoption(
+        "--faults",
+        choices=("short", "ci", "long"),
+        default="short",
+        help="how often each fault is made (default: short)",
+    )
+    group.addoption(
+        "--faults-seed", type=int, default=9, help="decides what chance decides (default: 9)"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run `async def` tests, each in a loop of its own."""

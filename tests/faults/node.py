@@ -1,0 +1,142 @@
+"""A worker: `python -m tests.faults.node URL LEDGER TYPE …`.
+
+It runs the handlers of `tests.faults.handlers`, whose names are the types, until SIGTERM, and
+drains. `ready` in the ledger tells that it has started. Every claim and every fenced write goes
+to the ledger, with what the database answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from rowlock import Task, TaskQueue
+from rowlock._events import AttemptLost, Event
+from rowlock._leases import LeaseThread
+from rowlock._postgres import PostgresStore
+from rowlock._sqlite import SqliteStore
+from rowlock._store import Store
+from tests.faults import crash, variants
+from tests.faults.ledger import VARIABLE, Ledger
+
+# A lost worker is found soon, and no number of them fails a task, unless the scenario says so.
+SETTINGS = {
+    "lease": 1500,
+    "sweep_interval": 200,
+    "poll_interval": 200,
+    "retry_interval": 50,
+    "max_lost_workers": 100_000,
+    "stop_timeout": 20_000,
+}
+
+
+def note_writes(ledger: Ledger) -> None:
+    """Have every store of this process write its claims and its fenced writes to the ledger."""
+    for store in (PostgresStore, SqliteStore):
+        _note_claims(store, ledger)
+    _note(Store, "finish", ledger, lambda outcomes: [(o.row.id, o.row.attempt) for o in outcomes])
+    _note(Store, "extend", ledger, list)
+    _note(Store, "release", ledger, list)
+
+
+def _note_claims(store: Any, ledger: Ledger) -> None:
+    claim = store.claim
+
+    async def noted(self: Store, *arguments: Any, **named: Any) -> Any:
+        rows = await claim(self, *arguments, **named)
+        for row in rows:
+            ledger.append("claim", task=row.id, attempt=row.attempt)
+        return rows
+
+    store.claim = noted
+
+
+def _note(
+    store: Any,
+    name: str,
+    ledger: Ledger,
+    attempts_of: Callable[[Any], list[tuple[str, int]]],
+) -> None:
+    write: Callable[..., Awaitable[Any]] = getattr(store, name)
+
+    async def noted(self: Store, holder: str, batch: Any, *arguments: Any, **named: Any) -> Any:
+        attempts = attempts_of(batch)
+        sent = time.monotonic()
+        answer = await write(self, holder, batch, *arguments, **named)
+        accepted = {task.id if isinstance(task, Task) else task for task in answer}
+        for task_id, attempt in attempts:
+            ledger.append(
+                "write",
+                write=name,
+                task=task_id,
+                attempt=attempt,
+                accepted=task_id in accepted,
+                sent=sent,
+            )
+        return answer
+
+    setattr(store, name, noted)
+
+
+def stall_leases() -> None:
+    """Have the thread that extends leases do nothing."""
+
+    async def nothing(self: LeaseThread) -> float:
+        return 0.1
+
+    LeaseThread.extend = nothing  # type: ignore[method-assign]
+
+
+async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def changed(task: Task) -> None:
+        ledger.append("change", task=task.id, attempt=task.attempt, status=task.status)
+
+    def happened(event: Event) -> None:
+        if isinstance(event, AttemptLost):
+            ledger.append("lost", task=event.task_id, attempt=event.attempt)
+
+    async with TaskQueue(arguments.url, **{**SETTINGS, **json.loads(arguments.settings)}) as queue:
+        queue._events.subscribe(happened)
+        for name in arguments.types:
+            options = json.loads(arguments.options)
+            await queue.register_handler(name, "tests.faults.handlers", name, changed, options)
+        await queue.start()
+        ledger.append("ready")
+        await stop.wait()
+        await queue.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.node")
+    parser.add_argument("url")
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("types", nargs="*")
+    parser.add_argument("--settings", default="{}", help="of the queue, as JSON")
+    parser.add_argument("--options", default="{}", help="of the handlers, as JSON")
+    parser.add_argument("--stalled-leases", action="store_true", help="leases are not extended")
+    parser.add_argument("--crash", choices=[*crash.WORKER, *crash.HANDLER])
+    arguments = parser.parse_args()
+    os.environ[VARIABLE] = str(arguments.ledger)
+    ledger = Ledger(arguments.ledger)
+    variants.apply()
+    note_writes(ledger)
+    if arguments.stalled_leases:
+        stall_leases()
+    if arguments.crash is not None:
+        crash.arm(arguments.crash, ledger)
+    asyncio.run(run(arguments, ledger))
+
+
+if __name__ == "__main__":
+    main()

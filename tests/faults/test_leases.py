@@ -1,0 +1,104 @@
+"""Workers that go on after they have lost their tasks, and workers that must not lose them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from rowlock import TaskQueue
+from tests.faults.harness import Run
+from tests.faults.producer import create
+
+Begin = Callable[[str, str], Awaitable[Run]]
+Size = Callable[..., int]
+
+AT_ONCE = 3
+LEASE = 1000
+
+
+async def create_all(run: Run, queue: TaskQueue, task_type: str, count: int) -> list[str]:
+    """Create the tasks of a round."""
+    ids = []
+    for number in range(count):
+        key = f"{run.cycles}-{number}"
+        task_id = await create(queue, run.ledger, key, task_type, payload={"seconds": 3 * 1.5})
+        assert task_id is not None
+        ids.append(task_id)
+    return ids
+
+
+async def test_zombie(database: str, begin: Begin, size: Size) -> None:
+    """A worker is stopped past its lease; attempt 2 runs elsewhere when its handler returns.
+
+    Each zombie writes at least its outcome, for its handler blocks the loop: nothing there hears
+    before that its lease is gone. Fails where the fence is the status (variant
+    "fence-by-status"), with one accepted write a zombie.
+    """
+    run = await begin("zombie", database)
+    for _ in range(2 * AT_ONCE):
+        run.worker("blocking", options={"max_worker_count": 1}, lease=LEASE)
+    await run.ready()
+    async with TaskQueue(database) as queue:
+        for _ in range(size(short=1, ci=17, long=170)):
+            ids = await create_all(run, queue, "blocking", AT_ONCE)
+            for task_id in ids:
+                await run.recorded(1, "start", task=task_id, attempt=1)
+                await run.holder(task_id, 1).stop()
+            for task_id in ids:
+                await run.recorded(1, "start", task=task_id, attempt=2)
+                run.open_gate(task_id, 1)
+                run.holder(task_id, 1).go_on()
+            for task_id in ids:
+                await run.recorded(1, "write", write="finish", task=task_id, attempt=1)
+                run.open_gate(task_id, 2)
+            for task_id in ids:
+                await run.recorded(1, "write", write="finish", task=task_id, attempt=2)
+                run.cycles += 1
+                assert run.count("end", task=task_id) == 2
+    figures = await run.finish()
+    assert figures.refused >= run.cycles
+
+
+async def test_own_lost_task(database: str, begin: Begin, size: Size) -> None:
+    """The same process holds attempt 1, which it has lost, and attempt 2: its leases stall.
+
+    Fails where the fence is the holder (variant "fence-by-holder").
+    """
+    run = await begin("own lost task", database)
+    node = run.worker("gated", lease=LEASE, stalled_leases=True)
+    await node.ready()
+    async with TaskQueue(database) as queue:
+        for _ in range(size(short=1, ci=13, long=130)):
+            ids = await create_all(run, queue, "gated", 4)
+            for task_id in ids:
+                await run.recorded(1, "start", task=task_id, attempt=2)
+                assert run.holder(task_id, 1) is run.holder(task_id, 2) is node
+                run.open_gate(task_id, 1)
+            for task_id in ids:
+                await run.recorded(1, "write", write="finish", task=task_id, attempt=1)
+                # However many leases have run out meanwhile.
+                for attempt in range(2, 50):
+                    run.open_gate(task_id, attempt)
+                run.cycles += 1
+            await run.drained()
+    figures = await run.finish()
+    assert figures.refused >= run.cycles
+
+
+async def test_loop_blocked(database: str, begin: Begin, size: Size) -> None:
+    """A handler blocks the event loop for three leases, and runs once.
+
+    Fails where leases are extended in the loop (variant "leases-in-loop").
+    """
+    run = await begin("event loop blocked", database)
+    for _ in range(5):
+        run.worker("sleepy", options={"max_worker_count": 1}, lease=1500)
+    run.worker()
+    await run.ready()
+    async with TaskQueue(database) as queue:
+        for _ in range(size(short=1, ci=10, long=100)):
+            ids = await create_all(run, queue, "sleepy", 5)
+            await run.drained()
+            run.cycles += 5
+            assert [run.count("start", task=task_id) for task_id in ids] == [1] * 5
+    figures = await run.finish()
+    assert figures.refused == 0

@@ -1,0 +1,140 @@
+"""Broken variants of rowlock, which the scenarios must find.
+
+`ROWLOCK_TEST_VARIANT=NAME pytest tests/faults -k …` breaks it in every node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
+
+from rowlock._leases import LeaseThread
+from rowlock._loop import Loop
+from rowlock._operations import NewRow
+from rowlock._postgres import PostgresStore
+from rowlock._sqlite import SqliteStore
+from rowlock._statements import Statements
+from rowlock._store import Store
+from rowlock._sweeper import Sweeper
+from rowlock._tables import task
+
+VARIABLE = "ROWLOCK_TEST_VARIANT"
+
+
+def apply() -> None:
+    """Break this process as the environment says."""
+    if name := os.environ.get(VARIABLE):
+        VARIANTS[name]()
+
+
+def patch(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+def _fence(*, by_holder: bool) -> None:
+    def held(
+        self: Statements, batch: FromClause, holder: ColumnElement[Any]
+    ) -> ColumnElement[bool]:
+        conditions = [task.c.id == batch.c.id, task.c.lease_until.is_not(None)]
+        if by_holder:
+            conditions.append(task.c.thread_id == holder)
+        return and_(*conditions)
+
+    drop = Statements._drop
+
+    def broken_drop(self: Statements, *, expired: bool) -> Executable:
+        if expired:
+            return drop(self, expired=True)
+        columns = {"id": task.c.id.type, "attempt": task.c.attempt.type}
+        batch = self.dialect.batch(columns)
+        statement = delete(task).where(
+            task.c.id.in_(select(batch.c.id)), task.c.lease_until.is_not(None)
+        )
+        if by_holder:
+            statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
+        return statement.returning(task.c.id, task.c.cancel_requested, self._now.label("now"))
+
+    patch(Statements, "_held", held)
+    patch(Statements, "_drop", broken_drop)
+    for store in (PostgresStore, SqliteStore):
+        store.sql = Statements(store.sql.dialect)
+
+
+def fence_by_status() -> None:
+    """Take a write about any row that is processing."""
+    _fence(by_holder=False)
+
+
+def fence_by_holder() -> None:
+    """Take a write about any row that this start of this process holds."""
+    _fence(by_holder=True)
+
+
+def no_sweep() -> None:
+    """Leave the tasks of lost workers where they are."""
+
+    async def nothing(self: Sweeper) -> float:
+        return 0.2
+
+    patch(Sweeper, "sweep", nothing)
+
+
+def acknowledge_early() -> None:
+    """Answer a create before its row is written."""
+    insert = Store.insert
+    under_way: set[asyncio.Task[str]] = set()
+
+    async def early(
+        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+    ) -> str:
+        later = asyncio.create_task(insert(self, row, now, tell=tell))
+        under_way.add(later)
+        later.add_done_callback(under_way.discard)
+        return row.id
+
+    patch(Store, "insert", early)
+    patch(PostgresStore, "insert", early)
+
+
+def no_keys() -> None:
+    """Make a row for every create, whatever its key."""
+    insert = Store.insert
+
+    async def unkeyed(
+        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+    ) -> str:
+        return await insert(self, row._replace(key=None), now, tell=tell)
+
+    patch(Store, "insert", unkeyed)
+    patch(PostgresStore, "insert", unkeyed)
+
+
+def leases_in_loop() -> None:
+    """Extend leases in the loop in which handlers run."""
+
+    def start(self: LeaseThread) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._periodic = Loop("leases", self.extend, self._emit)
+        patch(self, "task", self._loop.create_task(self._periodic.run()))
+
+    def stop(self: LeaseThread) -> None:
+        assert self._periodic is not None
+        self._loop.call_soon_threadsafe(self._periodic.stop)
+
+    patch(LeaseThread, "start", start)
+    patch(LeaseThread, "stop", stop)
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "fence-by-status": fence_by_status,
+    "fence-by-holder": fence_by_holder,
+    "no-sweep": no_sweep,
+    "acknowledge-early": acknowledge_early,
+    "no-keys": no_keys,
+    "leases-in-loop": leases_in_loop,
+}
