@@ -42,7 +42,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
 from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
-from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
+from rowlock.models import MAX_DURATION_MS, TRANSITIONS, SortDirection, TaskStatus
 
 # One claim takes no more tasks: they could not all begin soon, and others may want them.
 MOST_OF_A_CLAIM = 1000
@@ -124,6 +124,8 @@ def constant(status: TaskStatus) -> ColumnElement[str]:
     """A status as a literal: a partial index is not matched by a parameter."""
     return literal_column(f"'{status.value}'", Text)
 
+
+_LONGEST: Final[ColumnElement[int]] = literal_column(str(MAX_DURATION_MS), BigInteger)
 
 # The conditions of partial indexes, as they are declared.
 _PROCESSING: Final = task.c.status == constant(TaskStatus.PROCESSING)
@@ -259,9 +261,11 @@ class Statements:
         )
 
     def _retain_until(self) -> ColumnElement[Any]:
-        zero: ColumnElement[int] = literal_column("0")
         return case(
-            (task.c.retain_for > zero, self.dialect.after(self._now, task.c.retain_for)),
+            (
+                task.c.retain_for.between(literal_column("1"), _LONGEST),
+                self.dialect.after(self._now, task.c.retain_for),
+            ),
             else_=null(),
         )
 
@@ -312,9 +316,9 @@ class Statements:
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
         cancelled = task.c.cancel_requested.is_not(None)
         again = and_(batch.c.retry, not_(cancelled))
-        interval = func.coalesce(
-            task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
-        )
+        asked = func.coalesce(task.c.retry_interval, bindparam("retry_interval", type_=BigInteger))
+        # Whatever the row says: an instant that no date can hold would fail its whole batch.
+        interval = case((asked.between(literal_column("0"), _LONGEST), asked), else_=_LONGEST)
         wait = interval + sql_cast(interval * batch.c.spread, BigInteger)
         statement = (
             update(task)
@@ -333,7 +337,11 @@ class Statements:
                 run_at=case((again, self.dialect.after(self._now, wait)), else_=task.c.run_at),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
-                lost_workers=task.c.lost_workers + batch.c.lost,
+                lost_workers=case(
+                    (task.c.lost_workers < literal_column("2147483647"), task.c.lost_workers),
+                    else_=literal_column("0"),
+                )
+                + batch.c.lost,
                 lease_until=null(),
                 cancel_requested=null(),
                 date_modified=self._now,

@@ -284,8 +284,10 @@ class Lockstep(RuleBasedStateMachine):
             for status in TaskStatus
             if (number := sum(task.status is status for task in expected))
         }
-        leases = {row.id: row.lease_until for row in self.model.rows.values()}
-        assert self.pair.leases() == leases
+        assert self.pair.hidden() == {
+            row.id: (row.lost_workers, row.lease_until, row.cancel_requested)
+            for row in self.model.rows.values()
+        }
         if self.ids:
             task_id = self.ids[-1]
             self.same(self.model.get(task_id), self.pair.both(lambda store: store.get(task_id)))

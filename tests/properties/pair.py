@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import delete, select
@@ -17,6 +16,7 @@ from rowlock._tables import task
 from tests.stores import open_store
 
 T = TypeVar("T")
+Hidden = tuple[Any, ...]
 
 
 class Pair:
@@ -40,23 +40,27 @@ class Pair:
         assert sqlite == postgresql
         return sqlite
 
-    def leases(self) -> dict[str, datetime | None]:
-        """Until when each task is leased."""
-        return self.both(_leases)
+    def hidden(self) -> dict[str, Hidden]:
+        """What each row has that its task does not show."""
+        return self.both(_hidden)
 
     def clear(self) -> None:
         """Delete every task."""
         self.both(lambda store: store.together(_clear(store.sql.dialect.compile(delete(task)))))
 
 
-async def _leases(store: Store) -> dict[str, datetime | None]:
-    statement = store.sql.dialect.compile(select(task.c.id, task.c.lease_until))
+async def _hidden(store: Store) -> dict[str, Hidden]:
+    columns = task.c.id, task.c.lost_workers, task.c.lease_until, task.c.cancel_requested
+    statement = store.sql.dialect.compile(select(*columns))
 
-    def operation() -> Operation[dict[str, datetime | None]]:
+    def operation() -> Operation[dict[str, Hidden]]:
         rows = yield statement, {}
         return {
-            store.to_id(task_id): None if until is None else store.from_time(until)
-            for task_id, until in rows
+            store.to_id(task_id): (
+                lost_workers,
+                *(None if instant is None else store.from_time(instant) for instant in instants),
+            )
+            for task_id, lost_workers, *instants in rows
         }
 
     return await store.read(operation())
