@@ -86,7 +86,9 @@ class Lockstep(RuleBasedStateMachine):
         run_at = None if wait is None else at(self.milliseconds + wait)
         return NewRow(id=task_id, run_at=run_at, **values)
 
-    def pick(self, number: int) -> str:
+    def pick(self, number: int, claimed: bool) -> str:
+        if claimed and self.claims:
+            return self.claims[-1 - number % len(self.claims)][0].id
         return self.ids[-1 - number % len(self.ids)] if self.ids else "0" * 32
 
     def claimed(self, numbers: list[int]) -> list[list[TaskRow]]:
@@ -104,6 +106,17 @@ class Lockstep(RuleBasedStateMachine):
     @rule(by=seconds)
     def pass_time(self, by: int) -> None:
         self.milliseconds += by
+
+    @rule(given=st.lists(templates, min_size=1, max_size=3), holder=st.sampled_from(HOLDERS))
+    def insert_and_claim(self, given: list[dict[str, Any]], holder: str) -> None:
+        """Else few programs get far."""
+        self.insert_many([{**each, "wait": None, "delay": 0} for each in given], False)
+        self.claim(holder, dict.fromkeys(TYPES, 4), LEASE)
+
+    @rule()
+    def lose_all(self) -> None:
+        self.milliseconds += LEASE
+        self.sweep()
 
     @rule(given=templates)
     def insert(self, given: dict[str, Any]) -> None:
@@ -221,21 +234,21 @@ class Lockstep(RuleBasedStateMachine):
         now = self.now
         self.same(self.model.forget(now), self.pair.both(lambda store: store.forget(LOTS, now)))
 
-    @rule(number=picks, running=st.booleans())
-    def cancel(self, number: int, running: bool) -> None:
-        task_id, now = self.pick(number), self.now
+    @rule(number=picks, claimed=st.booleans(), running=st.booleans())
+    def cancel(self, number: int, claimed: bool, running: bool) -> None:
+        task_id, now = self.pick(number, claimed), self.now
         found = self.pair.both(lambda store: store.cancel(task_id, now, running=running))
         self.same(self.model.cancel(task_id, now, running=running), found)
 
-    @rule(number=picks)
-    def retry(self, number: int) -> None:
-        task_id, now = self.pick(number), self.now
+    @rule(number=picks, claimed=st.booleans())
+    def retry(self, number: int, claimed: bool) -> None:
+        task_id, now = self.pick(number, claimed), self.now
         found = self.pair.both(lambda store: store.retry(task_id, now))
         self.same(self.model.retry(task_id, now), found)
 
     @rule(number=picks)
     def remove(self, number: int) -> None:
-        task_id = self.pick(number)
+        task_id = self.pick(number, False)
         self.same(self.model.remove(task_id), self.pair.both(lambda store: store.remove(task_id)))
 
     @rule(

@@ -89,6 +89,7 @@ def judge(ended: dict[tuple[str, int], Task], values: Sequence[tuple[Make, bool 
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_any_value_has_the_same_answer_and_its_task_ends(
     pytestconfig: pytest.Config, sqlite_url: str, postgres_url: str
 ) -> None:
