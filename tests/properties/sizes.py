@@ -12,11 +12,10 @@ def size(config: pytest.Config, short: int, ci: int, long: int) -> int:
     return {"short": short, "ci": ci, "long": long}[str(chosen)]
 
 
-def tried(examples: int, *, steps: int = 50) -> settings:
+def tried(examples: int) -> settings:
     """Settings for so many examples; those on a database take the time that they take."""
     return settings(
         max_examples=examples,
-        stateful_step_count=steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,

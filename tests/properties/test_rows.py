@@ -13,7 +13,7 @@ import pytest
 from rowlock import NewTask, RowlockError, ScheduledTaskTime, TaskQueue, TaskScheduler, TaskStatus
 from tests import worker_handlers
 from tests.helpers import eventually
-from tests.stores import execute, new_row, open_store
+from tests.stores import at, execute, new_row, open_store
 from tests.test_worker import HANDLERS, open_queue
 
 DEEP = "[" * 5000 + "]" * 5000
@@ -191,14 +191,19 @@ async def test_while_their_handlers_run(database: str) -> None:
         await answers(queue, bad)
 
 
-@pytest.mark.parametrize("retain_for", [0, -1])
-async def test_when_their_worker_is_lost(database: str, retain_for: int) -> None:
+@pytest.mark.parametrize(("retain_for", "retries"), [(0, None), (-1, None), (-1, 0)])
+async def test_when_their_worker_is_lost(
+    database: str, retain_for: int, retries: int | None
+) -> None:
     """Fails where one row that cannot be read, or whose numbers have no room left, stops the
     sweeper: no task of a lost worker comes back any more."""
     past = datetime.now(UTC) - timedelta(hours=1)
     number = len(damages(database))
     async with open_store(database) as store:
-        bad = [new_row(retain_for=retain_for, run_at=past) for _ in range(number)]
+        bad = [
+            new_row(retain_for=retain_for, retries_remaining=retries, run_at=past)
+            for _ in range(number)
+        ]
         good = [new_row(run_at=past, retry_interval=0) for _ in range(20)]
         # Those that nobody can sweep come first and last.
         for row in bad[::2] + good + bad[1::2]:
@@ -263,3 +268,13 @@ async def test_a_foreign_progress_holds_no_checkpoint(database: str) -> None:
         assert task is not None
         assert task.progress is not None
         assert task.result == "said"
+
+
+async def test_the_next_due_of_the_others_is_known(sqlite_url: str) -> None:
+    """Fails where anything is taken for an instant: nobody who only polls finds work any more."""
+    async with open_store(sqlite_url) as store:
+        await store.insert(new_row(type="bad"))
+        await execute(sqlite_url, "UPDATE rowlock_task SET run_at = 'x'")
+        await store.insert(new_row(type="good", run_at=at(2000)))
+        assert await store.next_due(["bad", "good"], at(0)) == 2
+        assert await store.next_due(["bad"], at(0)) is None
