@@ -44,10 +44,12 @@ def integer(name: str, value: int, minimum: int, maximum: int) -> int:
 
 def label(name: str, value: str, max_length: int) -> str:
     """Return a task type or a key: text that both databases store and index."""
-    if isinstance(value, str) and 1 <= len(value) <= max_length and "\0" not in value:
-        with suppress(UnicodeEncodeError):
-            value.encode("utf-8")
-            return str(value)
+    with suppress(TypeError, UnicodeEncodeError):
+        # The very text: the `str()` of an enumeration's member may be its name.
+        text = str.__str__(value)
+        text.encode("utf-8")
+        if 1 <= len(text) <= max_length and "\0" not in text:
+            return text
     refuse(name, value, f"text of 1 to {max_length} characters without NUL and lone surrogates")
 
 

@@ -69,7 +69,8 @@ class RunningTask:
     @property
     def checkpoint(self) -> Any:
         """The last checkpoint that this or an earlier attempt gave to `progress`, or None."""
-        return None if self._progress is None else loads(self._progress).get("checkpoint")
+        said = loads(self._progress)
+        return said.get("checkpoint") if isinstance(said, dict) else None
 
     def progress(self, value: Any, message: str | None = None, checkpoint: Any = None) -> None:
         """Tell how far the handler is, for all to read as the task's `progress`.

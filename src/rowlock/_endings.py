@@ -7,7 +7,7 @@ from typing import Any
 
 from rowlock._json import dumps
 from rowlock.errors import HandlerError, InvalidPayloadError
-from rowlock.models import Limits, TaskError, clean_text, message_of
+from rowlock.models import Limits, TaskError, class_name, message_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +78,14 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
     except BaseException as broken:
         # Properties are whatever the handler put there, and its class may be hostile too: the
         # outcome must be written all the same.
-        reason = f"could not be described: {type(broken).__name__}"
+        reason = f"could not be described: {class_name(broken, 64)}"
     else:
         reason = "is too large"
     return TaskError(
-        name=_name(error),
+        name=class_name(error, 64),
         message=f"[the error cannot be stored in full: it {reason}] {message_of(error)[:100]}",
         source=source,
     ).model_dump_json(by_alias=True)
-
-
-def _name(error: BaseException) -> str:
-    try:
-        return clean_text(type(error).__name__, 64)
-    except BaseException:
-        return "Exception"
 
 
 def encode(error: TaskError, limits: Limits) -> str | None:

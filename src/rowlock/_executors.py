@@ -17,7 +17,7 @@ from rowlock._endings import Ending, raised, returned
 from rowlock._handlers import Handler
 from rowlock._json import loads
 from rowlock._statements import TaskRow
-from rowlock.models import Limits
+from rowlock.models import Limits, class_name, message_of
 
 
 class Executor(ABC):
@@ -102,7 +102,7 @@ class InLoop(Executor):
                     result = await handler.function(*arguments)
         except BaseException as error:
             # A handler that exits or raises KeyboardInterrupt fails its attempt, not the worker.
-            if isinstance(error, TimeoutError) and timeout is not None and limit.expired():
+            if timeout is not None and limit.expired() and isinstance(error, TimeoutError):
                 ending = self._late()
             else:
                 ending = raised(error, handler.source, self._limits)
@@ -206,7 +206,8 @@ class InThread(Executor):
                 result = call()
             except (StopIteration, asyncio.CancelledError) as raised:
                 # A future cannot hold the one, and the other would cancel who waits.
-                error = RuntimeError(f"the handler raised {raised!r}")
+                name = class_name(raised, 64)
+                error = RuntimeError(f"the handler raised {name}: {message_of(raised)}")
             except BaseException as raised:
                 error = raised
             try:

@@ -13,6 +13,9 @@ from rowlock.errors import InvalidPayloadError
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list, tuple})
+
+
 def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
     """Return the JSON text of a value.
 
@@ -30,16 +33,23 @@ def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
     """
     if value is None:
         return "null"
-    _check(value, name, max_depth)
     try:
+        is_plain = _check(value, name, max_bytes, max_depth)
         text = _encode(value)
         size = len(text.encode("utf-8"))
+        if not is_plain:
+            # A class of its own may show the encoder something else than the check.
+            _check(loads(text), name, max_bytes, max_depth)
+    except InvalidPayloadError:
+        raise
     except UnicodeEncodeError:
         raise InvalidPayloadError(f"{name} holds a lone surrogate") from None
     except ValueError:
         raise InvalidPayloadError(
             f"{name} holds NaN, an infinity, or an integer of too many digits"
         ) from None
+    except Exception:
+        raise InvalidPayloadError(f"{name} holds an object that cannot be read as JSON") from None
     if size > max_bytes:
         raise InvalidPayloadError(f"{name} has {size:,} bytes as JSON; {max_bytes:,} are allowed")
     return text
@@ -50,14 +60,23 @@ def loads(text: str | None) -> Any:
     return None if text is None else pydantic_core.from_json(text)
 
 
-def _check(value: Any, name: str, max_depth: int) -> None:
+def _check(value: Any, name: str, max_bytes: int, max_depth: int) -> bool:
+    """Refuse what is not JSON; return whether all classes are the very ones of JSON."""
+    is_plain = True
     level = [value]
     depth = 0
+    left = max_bytes
     while level:
+        # Every value takes a byte, so that the largest need not be looked at.
+        left -= len(level)
+        if left < 0:
+            raise InvalidPayloadError(f"{name} has more than {max_bytes:,} bytes as JSON")
         below: list[Any] = []
         nested = False
         for item in level:
+            is_plain = is_plain and type(item) in _PLAIN
             if isinstance(item, str):
+                left -= len(item)
                 if "\0" in item:
                     raise InvalidPayloadError(f"{name} holds a NUL character")
             elif isinstance(item, dict):
@@ -67,6 +86,8 @@ def _check(value: Any, name: str, max_depth: int) -> None:
                         raise InvalidPayloadError(
                             f"{name} has a key of type {type(key).__name__}; only str is JSON"
                         )
+                    is_plain = is_plain and type(key) is str
+                    left -= len(key)
                     if "\0" in key:
                         raise InvalidPayloadError(f"{name} holds a NUL character")
                 below.extend(item.values())
@@ -77,9 +98,8 @@ def _check(value: Any, name: str, max_depth: int) -> None:
                 raise InvalidPayloadError(
                     f"{name} holds an object of type {type(item).__name__}, which is not JSON"
                 )
-        if len(below) > 50_000_000:
-            raise InvalidPayloadError(f"{name} is too large")
         depth += nested
         if depth > max_depth:
             raise InvalidPayloadError(f"{name} is nested deeper than {max_depth} levels")
         level = below
+    return is_plain

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from rowlock import _cursor
 from rowlock._endings import Ending
-from rowlock._ids import id_instant
+from rowlock._ids import id_instant, is_id
 from rowlock._json import loads
 from rowlock._paging import segments
 from rowlock._statements import Statement, Statements, TaskRow
 from rowlock._tables import REVISION
-from rowlock.errors import SchemaError
+from rowlock.errors import RowlockError, SchemaError
 from rowlock.models import (
+    MAX_DURATION_MS,
     SortDirection,
     SortProperty,
     Task,
@@ -31,6 +32,7 @@ from rowlock.models import (
     TaskPage,
     TaskProgress,
     TaskStatus,
+    clean_text,
 )
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 _MAX_SPREAD = 60_000
 
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
+_STATUSES = frozenset(TaskStatus)
 
 
 class NewRow(NamedTuple):
@@ -87,7 +90,7 @@ class Outcome:
             self.ending.error is not None
             and self.ending.retry
             and not self.ending.cancelled
-            and self.row.retries_remaining != 0
+            and (self.row.retries_remaining is None or self.row.retries_remaining > 0)
         )
 
     @property
@@ -135,7 +138,17 @@ class Operations(ABC):
         """Return the parameters of a batch."""
 
     def to_task(self, row: TaskRow) -> Task:
-        """Return a row as the public model."""
+        """Return a row as the public model.
+
+        Raises:
+            RowlockError: if it holds what rowlock never writes.
+        """
+        try:
+            return self._read(row)
+        except Exception as error:
+            raise _unreadable(row, error) from error
+
+    def _read(self, row: TaskRow) -> Task:
         status = TaskStatus(row.status)
         modified = self.from_time(row.date_modified)
         return Task(
@@ -226,7 +239,8 @@ class Operations(ABC):
             rows = yield self.sql.counts, {}
         else:
             rows = yield self.sql.counts_of_type, {"type": task_type}
-        return {TaskStatus(status): count for status, count in rows}
+        # Another status is none that rowlock has written.
+        return {TaskStatus(status): count for status, count in rows if status in _STATUSES}
 
     def _retry(self, task_id: str, now: datetime | None) -> Operation[Task | None]:
         parameters = {"id": task_id, "now": self.instant(now)}
@@ -282,6 +296,8 @@ class Operations(ABC):
             for row in self._rows((yield statement, parameters)):
                 if len(tasks) == limit:
                     return TaskPage(entities=tasks, cursor=_cursor.encode(after, walk))
+                if not is_id(row.id):
+                    raise _unreadable(row, ValueError("no id"))
                 task = self.to_task(row)
                 tasks.append(task)
                 after = part.position(number, task)
@@ -313,7 +329,7 @@ class Operations(ABC):
             )
             if rows:
                 found = yield self.sql.succeed_row, {**common, **batch}
-                done.update((row.id, self.to_task(row)) for row in self._rows(found))
+                done.update((row.id, self._task_if_readable(row)) for row in self._rows(found))
             else:
                 found = yield self.sql.succeed, {**common, **batch}
                 done.update((self.to_id(row[0]), None) for row in found)
@@ -330,25 +346,37 @@ class Operations(ABC):
         if failed:
             batch = self.batch([self._failure(o) for o in failed])
             found = yield self.sql.fail, {**common, **batch}
-            ended = yield from self._ended(found)
-            done.update((task.id, task) for task in ended)
+            done.update((yield from self._ended(found)))
         return done
 
-    def _ended(self, found: Sequence[Any]) -> Operation[list[Task]]:
+    def _ended(self, found: Sequence[Any]) -> Operation[dict[str, Task | None]]:
         rows = self._rows(found)
         for row in rows:
             if row.status == TaskStatus.CANCELLED and row.retain_for == 0:
                 yield self.sql.drop_cancelled, {"id": row.id}
-        return [self.to_task(row) for row in rows]
+        return {row.id: self._task_if_readable(row) for row in rows}
 
-    def _dropped(self, outcome: Outcome, asked: Any, instant: Any) -> Task:
+    def _task_if_readable(self, row: TaskRow) -> Task | None:
+        # One row that rowlock has not written must not undo what was written of the others.
+        try:
+            return self.to_task(row)
+        except RowlockError:
+            return None
+
+    def _dropped(
+        self, outcome: Outcome, asked: Any, progress: str | None, instant: Any
+    ) -> Task | None:
         if asked is not None and outcome.status is TaskStatus.FAILED:
             outcome = replace(outcome, ending=replace(outcome.ending, cancelled=True))
-        return self.to_task(
+        error = outcome.ending.error
+        if outcome.status is TaskStatus.CANCELLED:
+            error = error or outcome.row.error  # what an earlier attempt left stays
+        return self._task_if_readable(
             outcome.row._replace(
                 status=outcome.status.value,
                 result=outcome.ending.result,
-                error=outcome.ending.error,
+                error=error,
+                progress=progress,
                 date_modified=instant,
                 lost_workers=outcome.row.lost_workers + outcome.ending.lost,
             )
@@ -373,6 +401,9 @@ class Operations(ABC):
         interval = outcome.row.retry_interval
         if interval is None:
             interval = self._retry_interval
+        elif not isinstance(interval, int) or not 0 <= interval <= MAX_DURATION_MS:
+            # Not of rowlock: an instant that no date can hold would fail its whole batch.
+            interval = MAX_DURATION_MS
         # What failed together, as when a service is away, is not tried again together. What was
         # lost together even less: one of them may be what brings its worker down, and would take
         # the others with it to the bound.
@@ -417,7 +448,7 @@ class Operations(ABC):
             self.sql.release,
             {"holder": holder, "now": self.instant(now), **self._attempts(attempts)},
         )
-        return (yield from self._ended(rows))
+        return _tasks((yield from self._ended(rows)))
 
     def _attempts(self, attempts: Sequence[tuple[str, int]]) -> dict[str, Any]:
         return self.batch(
@@ -427,9 +458,9 @@ class Operations(ABC):
     def _sweep(self, limit: int, now: datetime | None) -> Operation[tuple[int, list[Task]]]:
         instant = self.instant(now)
         raw = yield self.sql.expired, {"limit": limit, "now": instant}
-        lost = sorted(self._rows(raw))
-        outcomes = [self._lost(row) for row in lost]
-        changed: list[Task] = []
+        lost = sorted(self._rows(raw), key=lambda row: str(row.id))
+        outcomes = [outcome for row in lost if (outcome := self._lost_if_readable(row))]
+        changed: dict[str, Task | None] = {}
         dropped = {o.row.id: o for o in outcomes if o.drops}
         if dropped:
             batch = self.batch(
@@ -440,7 +471,8 @@ class Operations(ABC):
             )
             found = yield self.sql.drop_expired, {"now": instant, **batch}
             for raw_id, *ended in found:
-                changed.append(self._dropped(dropped[self.to_id(raw_id)], *ended))
+                task_id = self.to_id(raw_id)
+                changed[task_id] = self._dropped(dropped[task_id], *ended)
         kept = [o for o in outcomes if not o.drops]
         if kept:
             found = yield (
@@ -450,16 +482,24 @@ class Operations(ABC):
                     **self.batch([{**self._failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )
-            changed.extend((yield from self._ended(found)))
-        return len(lost), changed
+            changed.update((yield from self._ended(found)))
+        return len(outcomes), _tasks(changed)
+
+    def _lost_if_readable(self, row: TaskRow) -> Outcome | None:
+        # SQLite stores anything in any column.
+        try:
+            outcome = self._lost(row)
+            return outcome if outcome.status and isinstance(row.id, str) else None
+        except TypeError:
+            return None
 
     def _lost(self, row: TaskRow) -> Outcome:
         count = row.lost_workers + 1
         error = TaskError(
             name="LeaseLostError",
             message=(
-                f"worker {row.thread_id} was lost while it held attempt {row.attempt} "
-                f"(lost worker {count} of {self._max_lost_workers})"
+                f"worker {clean_text(row.thread_id, 255)} was lost while it held "
+                f"attempt {row.attempt} (lost worker {count} of {self._max_lost_workers})"
             ),
             source="rowlock",
         )
@@ -476,6 +516,14 @@ class Operations(ABC):
 
     def _only(self, rows: Sequence[Any]) -> Task | None:
         return self.to_task(self._rows(rows)[0]) if rows else None
+
+
+def _unreadable(row: TaskRow, error: Exception) -> RowlockError:
+    return RowlockError(f"task {str(row.id)[:64]!r} cannot be read: {type(error).__name__}")
+
+
+def _tasks(changed: Mapping[str, Task | None]) -> list[Task]:
+    return [task for task in changed.values() if task is not None]
 
 
 def no_schema() -> SchemaError:

@@ -208,9 +208,7 @@ class Schedules:
             overlap=row.overlap,
             last_trigger_time=self._instant(row.last_trigger),
             last_outcome=row.last_outcome,
-            last_error=(
-                None if row.last_error is None else TaskError.model_validate_json(row.last_error)
-            ),
+            last_error=_stored_error(row.last_error),
             last_task_id=row.last_task_id,
             last_skip_time=self._instant(row.last_skip),
             last_skip_reason=row.last_skip_reason,
@@ -492,6 +490,14 @@ def _stored(text: str) -> list[StoredTime]:
         return STORED_TIMES.validate_json(text)
     except ValueError:
         return []
+
+
+def _stored_error(text: str | None) -> TaskError | None:
+    """Return the error of a row, none if rowlock has not written it."""
+    try:
+        return None if text is None else TaskError.model_validate_json(text)
+    except ValueError:
+        return None
 
 
 def _dump(times: Sequence[StoredTime]) -> str:

@@ -215,7 +215,8 @@ class SqliteStore(Store):
                     _due,
                     {"type": task_type, "priority": priority, "now": now, "room": room},
                 )
-                ids.extend(row[0] for row in rows)
+                # SQLite stores anything in any column, and an id of rowlock's is text.
+                ids.extend(row[0] for row in rows if isinstance(row[0], str))
                 room -= len(rows)
                 if room > 0:
                     priority = yield from self._next_priority(task_type, priority)
@@ -236,8 +237,9 @@ class SqliteStore(Store):
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while priority is not None:
                 rows = yield _first_due, {"type": task_type, "priority": priority}
-                if rows and (first is None or rows[0][0] < first):
-                    first = rows[0][0]
+                instant = rows[0][0] if rows else None
+                if isinstance(instant, int) and (first is None or instant < first):
+                    first = instant
                 priority = yield from self._next_priority(task_type, priority)
         return None if first is None else max(0, first - now) / 1e6
 
@@ -355,6 +357,10 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
                     statement.sql, {**parameters, **statement.constants}
                 ).fetchall()
             except sqlite3.OperationalError as error:
+                if "Could not decode" in str(error):
+                    # Of a row that rowlock has not written. From the next time on, which is
+                    # soon where a loop asks, it is shown for the others' sake.
+                    driver.text_factory = _legible
                 if "no such table" not in str(error):
                     raise
                 statement, parameters = operation.throw(no_schema())
@@ -363,6 +369,10 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+
+
+def _legible(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def _one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:

@@ -41,7 +41,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
 from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
-from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
+from rowlock.models import MAX_DURATION_MS, TRANSITIONS, SortDirection, TaskStatus
 
 # One claim takes no more tasks: they could not all begin soon, and others may want them.
 MOST_OF_A_CLAIM = 1000
@@ -123,6 +123,8 @@ def constant(status: TaskStatus) -> ColumnElement[str]:
     """A status as a literal: a partial index is not matched by a parameter."""
     return literal_column(f"'{status.value}'", Text)
 
+
+_LONGEST: Final[ColumnElement[int]] = literal_column(str(MAX_DURATION_MS), BigInteger)
 
 # The conditions of partial indexes, as they are declared.
 _PROCESSING: Final = task.c.status == constant(TaskStatus.PROCESSING)
@@ -258,9 +260,11 @@ class Statements:
         )
 
     def _retain_until(self) -> ColumnElement[Any]:
-        zero: ColumnElement[int] = literal_column("0")
         return case(
-            (task.c.retain_for > zero, self.dialect.after(self._now, task.c.retain_for)),
+            (
+                task.c.retain_for.between(literal_column("1"), _LONGEST),
+                self.dialect.after(self._now, task.c.retain_for),
+            ),
             else_=null(),
         )
 
@@ -330,7 +334,11 @@ class Statements:
                 ),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
-                lost_workers=task.c.lost_workers + batch.c.lost,
+                lost_workers=case(
+                    (task.c.lost_workers < literal_column("2147483647"), task.c.lost_workers),
+                    else_=literal_column("0"),
+                )
+                + batch.c.lost,
                 lease_until=null(),
                 cancel_requested=null(),
                 date_modified=self._now,
@@ -360,7 +368,12 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         else:
             statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement.returning(task.c.id, task.c.cancel_requested, self._now.label("now"))
+        return statement.returning(
+            task.c.id,
+            task.c.cancel_requested,
+            sql_cast(task.c.progress, Text),
+            self._now.label("now"),
+        )
 
     def _drop_cancelled(self) -> Executable:
         return delete(task).where(

@@ -141,7 +141,7 @@ class TaskError(_Model):
         Args:
             error: any exception, also one whose `str()` raises.
             source: `module.method` of the handler.
-            limit: how many characters of one text are kept.
+            limit: how many characters of one text are kept; properties that take more are not.
         """
         chain: list[BaseException] = []
         link: BaseException | None = error
@@ -151,15 +151,38 @@ class TaskError(_Model):
         result: Self | None = None
         for link in reversed(chain):
             result = cls(
-                name=clean_text(type(link).__name__, limit),
+                name=class_name(link, limit),
                 message=message_of(link, limit),
                 source=source if link is error else None,
-                properties=link.properties if isinstance(link, HandlerError) else None,
+                properties=_properties(link, limit) if isinstance(link, HandlerError) else None,
                 stack=clean_text(_stack(link), limit) or None,
                 cause=result,
             )
         assert result is not None  # noqa: S101 - the chain holds at least the error itself
         return result
+
+
+def _properties(error: HandlerError, limit: int) -> dict[str, Any] | None:
+    properties = error.properties
+    left = limit
+    parts: list[Any] = [properties]
+    while parts and left >= 0:
+        part = parts.pop()
+        left -= 1
+        if isinstance(part, str | bytes | dict | list | tuple | set | frozenset):
+            left -= len(part)
+            if left < 0:
+                # Seen before they are encoded, which may take longer than a lease.
+                return {"cut": f"the properties take more than {limit:,} characters"}
+            if isinstance(part, dict):
+                parts += part.keys()
+                parts += part.values()
+            elif not isinstance(part, str | bytes):
+                parts += part
+    return properties
+
+
+_CLASS_NAME = vars(type)["__name__"].__get__
 
 
 def clean_text(text: str, limit: int) -> str:
@@ -172,9 +195,15 @@ def clean_text(text: str, limit: int) -> str:
 def message_of(error: BaseException, limit: int = 16_384) -> str:
     """Return the text of an exception, cut to `limit` characters; also if its `str()` raises."""
     try:
-        return clean_text(str(error), limit)
+        # Of the very class: what `__str__` returns may be of one with methods of its own.
+        return clean_text(str.__str__(str(error)), limit)
     except BaseException as broken:
-        return f"<str() of the exception raised {type(broken).__name__}>"
+        return f"<str() of the exception raised {class_name(broken, 64)}>"
+
+
+def class_name(error: BaseException, limit: int) -> str:
+    """Return the name of an exception's class, whatever its metaclass says."""
+    return clean_text(_CLASS_NAME(type(error)), limit)
 
 
 def _stack(error: BaseException) -> str:

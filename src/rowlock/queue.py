@@ -235,7 +235,7 @@ class TaskQueue:
         Raises:
             InvalidArgumentError: if a name cannot be imported, or an option does not fit.
         """
-        check.label("task_type", task_type, self._limits.name_length)
+        task_type = check.label("task_type", task_type, self._limits.name_length)
         if state_change_callback is not None:
             check.function("state_change_callback", state_change_callback)
         options = check.model("options", options, HandlerOptions)
@@ -248,7 +248,7 @@ class TaskQueue:
 
     async def unregister_handler(self, task_type: str) -> None:
         """Claim the type no more in this process, from the return on. What runs finishes."""
-        check.label("task_type", task_type, self._limits.name_length)
+        task_type = check.label("task_type", task_type, self._limits.name_length)
         self._handlers.pop(task_type, None)
         if self._worker is not None:
             await self._worker.remove_handler(task_type)
@@ -370,7 +370,7 @@ class TaskQueue:
         if tell:
             self._hinted_at = time.monotonic()
         task_id = await self._inserts.insert(row, tell=tell)
-        self._hint({task_type}, told=tell)
+        self._hint({row.type}, told=tell)
         return task_id
 
     async def create_many(
@@ -489,7 +489,7 @@ class TaskQueue:
         """
         store = self._store
         if task_type is not None:
-            check.label("task_type", task_type, self._limits.name_length)
+            task_type = check.label("task_type", task_type, self._limits.name_length)
         if task_status is not None:
             task_status = check.member("task_status", task_status, TaskStatus)
         return await store.page(
@@ -504,7 +504,7 @@ class TaskQueue:
     async def counts(self, task_type: str | None = None) -> dict[TaskStatus, int]:
         """Return how many tasks there are of each status. Reads an index of all of them."""
         if task_type is not None:
-            check.label("task_type", task_type, self._limits.name_length)
+            task_type = check.label("task_type", task_type, self._limits.name_length)
         found = await self._store.counts(task_type)
         return {status: found.get(status, 0) for status in TaskStatus}
 

@@ -122,7 +122,7 @@ class TaskScheduler:
             DatabaseUnavailableError: if the database cannot be reached.
         """
         schedules = self._schedules
-        check.label("task_id", task_id, 255)
+        task_id = check.label("task_id", task_id, 255)
         checked = _times(times)
         for name, value, allowed in (
             ("misfire", misfire, ("coalesce", "catch_up")),
@@ -176,7 +176,7 @@ class TaskScheduler:
         Returns:
             False if there was none.
         """
-        check.label("task_id", task_id, 255)
+        task_id = check.label("task_id", task_id, 255)
         removed = await self._schedules.remove(task_id)
         self._callbacks.pop(task_id, None)
         return removed
@@ -223,7 +223,7 @@ class TaskScheduler:
             QueueClosedError: if the queue is not open, or its function is to be called and the
                 queue is not started.
         """
-        check.label("task_id", task_id, 255)
+        task_id = check.label("task_id", task_id, 255)
         ours = task_id in self._callbacks
         if ours and self._task is None:
             raise QueueClosedError("the queue is not started: functions are called while it is")
