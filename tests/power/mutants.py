@@ -111,7 +111,11 @@ MUTANTS = (
                 'task.c.retries_remaining - literal_column("1")',
                 'task.c.retries_remaining - (literal_column("1") - batch.c.lost)',
             ),
-            (STATEMENTS, "task.c.lost_workers + batch.c.lost", "task.c.lost_workers"),
+            (
+                STATEMENTS,
+                "                + batch.c.lost,",
+                "                + literal_column('0'),",
+            ),
         ),
         (
             f"{STORE_TESTS}::test_a_lost_worker_counts_as_a_try_and_is_named",
