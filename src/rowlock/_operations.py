@@ -13,7 +13,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
-from zlib import crc32
 
 from rowlock import _cursor
 from rowlock._endings import Ending
@@ -37,9 +36,6 @@ T = TypeVar("T")
 Operation = Generator[tuple[Statement, Mapping[str, Any]], Sequence[Any], T]
 
 Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
-
-# By so many milliseconds at most the tasks of a lost worker are spread.
-_MAX_SPREAD = 60_000
 
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 
@@ -429,23 +425,12 @@ class Operations(ABC):
                 self.sql.fail_expired,
                 {
                     "now": instant,
-                    **self.batch(
-                        [
-                            {**_failure(o), "holder": o.row.thread_id, "wait": self._wait(o.row)}
-                            for o in kept
-                        ]
-                    ),
+                    "retry_interval": self._retry_interval,
+                    **self.batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )
             changed.extend((yield from self._ended(found)))
         return len(lost), changed
-
-    def _wait(self, row: TaskRow) -> int:
-        # Tasks that were lost together must not run together again: one of them may be what
-        # brings its worker down, and would take the others with it to the bound.
-        interval = self._retry_interval if row.retry_interval is None else row.retry_interval
-        spread = min(interval, _MAX_SPREAD)
-        return interval + crc32(f"{row.id}{row.attempt}".encode()) % (spread + 1)
 
     def _lost(self, row: TaskRow) -> Outcome:
         count = row.lost_workers + 1

@@ -305,15 +305,13 @@ class Statements:
             "lost": Integer(),
         }
         if expired:
-            columns |= {"holder": Text(), "wait": BigInteger()}
+            columns["holder"] = Text()
         batch = self.dialect.batch(columns)
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
         cancelled = task.c.cancel_requested.is_not(None)
         again = and_(batch.c.retry, not_(cancelled))
-        wait = (
-            batch.c.wait
-            if expired
-            else func.coalesce(task.c.retry_interval, bindparam("retry_interval", type_=BigInteger))
+        interval = func.coalesce(
+            task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
         )
         statement = (
             update(task)
@@ -329,7 +327,7 @@ class Statements:
                     (again, task.c.retries_remaining - literal_column("1")),
                     else_=task.c.retries_remaining,
                 ),
-                run_at=case((again, self.dialect.after(self._now, wait)), else_=task.c.run_at),
+                run_at=case((again, self.dialect.after(self._now, interval)), else_=task.c.run_at),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
                 lost_workers=task.c.lost_workers + batch.c.lost,
