@@ -32,11 +32,12 @@ def at(milliseconds: int) -> datetime:
 async def open_store(
     url: str, *, retry_interval: int = 5000, max_lost_workers: int = 5
 ) -> AsyncIterator[Store]:
-    """A store on a database with the schema."""
+    """A store on a database with the schema; its retries come exactly after their interval."""
     store = _store_of(
         async_url(url), retry_interval=retry_interval, max_lost_workers=max_lost_workers
     )
     try:
+        store.spread = 0.0
         await store.open()
         yield store
     finally:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ import pytest
 
 from rowlock import _postgres, _sqlite
 from rowlock._cursor import Position
+from rowlock._lanes import Lanes
 from rowlock._operations import Walk
 from rowlock._paging import segments
 from rowlock._postgres import PostgresStore
@@ -140,13 +141,21 @@ def _postgres_database(server: str, statistics: str) -> Iterator[str]:
                 "VACUUM rowlock_task",
             )
         else:
+            if statistics == "empty":
+                # As a queue is that keeps nothing, whenever a vacuum comes by.
+                _script(
+                    url,
+                    _insert(POSTGRES, series),
+                    "DELETE FROM rowlock_task",
+                    "VACUUM ANALYZE rowlock_task",
+                )
             _script(url, frozen, _insert(POSTGRES, series))
             if statistics == "fresh":
                 _script(url, "VACUUM ANALYZE rowlock_task")
         yield url
 
 
-@pytest.fixture(scope="module", params=["none", "fresh", "stale"])
+@pytest.fixture(scope="module", params=["none", "fresh", "stale", "empty"])
 def postgres(
     request: pytest.FixtureRequest, postgres_server_url: str
 ) -> Iterator[tuple[str, PostgresStore]]:
@@ -382,12 +391,23 @@ def _postgres_claims() -> dict[str, Callable[[], Any]]:
         "claim, nothing there": {"none": LIMIT},
         "claim, many types": {"t": 1, "other": 1, **{f"type {n}": 1 for n in range(40)}},
     }
+    remembered = {
+        "types": ["t", "none"],
+        "wholes": [False, True],
+        "lane_types": ["t"] * 2,
+        "lane_priorities": [6, 1],
+        "lane_sinces": [START - timedelta(hours=1)] * 2,
+    }
     made: dict[str, Callable[[], Any]] = {}
     for name, room in rooms.items():
-        parameters = {"types": list(room), "rooms": list(room.values()), **common}
+        parameters = {**Lanes().look(room), "rooms": list(room.values()), **common}
         made[name] = partial(_one, _postgres._claim, parameters)
-    due = {"types": ["t", "other", "none"], "now": START}
+    made["claim, remembered"] = partial(
+        _one, _postgres._claim, {**remembered, "rooms": [LIMIT] * 2, **common}
+    )
+    due = {**Lanes().look(["t", "other", "none"]), "now": START}
     made["next due"] = partial(_one, _postgres._next_due, due)
+    made["next due, remembered"] = partial(_one, _postgres._next_due, {**remembered, "now": START})
     return made
 
 

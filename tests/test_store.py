@@ -662,6 +662,23 @@ async def test_a_failure_waits_for_the_next_try(database: str, own: int | None) 
         assert (task.date_completed, task.date_retain_until) == (None, None)
 
 
+@pytest.mark.parametrize("how", ["failed", "lost"])
+async def test_what_failed_together_does_not_come_back_together(database: str, how: str) -> None:
+    """Fails where each comes back after its interval to the microsecond."""
+    async with open_store(database, retry_interval=10_000) as store:
+        store.spread = Store.spread
+        ids = await store.insert_many([new_row(retain_for=-1) for _ in range(100)], START)
+        rows = await store.claim("worker", {"t": 100}, LEASE, START)
+        now = at(LEASE)
+        if how == "failed":
+            await store.finish("worker", [failure(row) for row in rows], now=now)
+        else:
+            await store.sweep(100, now)
+        waits = [((await existing(store, each)).run_at - now).total_seconds() for each in ids]
+    assert 10 <= min(waits) < max(waits) <= 11
+    assert len(set(waits)) > 50
+
+
 async def test_tries_are_bounded(database: str) -> None:
     async with open_store(database) as store:
         await store.insert(new_row(retries_remaining=2, retry_interval=0), START)

@@ -336,3 +336,16 @@ def test_import_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_no_type_fills_every_claim(database: str) -> None:
+    """Fails where each claim begins with the same types."""
+    async with open_queue(database, lease=60_000) as queue:
+        options = HandlerOptions(max_worker_count=1000)
+        for task_type in ("a", "b", "c", "few"):
+            await queue.register_handler(task_type, HANDLERS, "echo", options=options)
+        await queue.create_many([NewTask("abc"[n % 3], n) for n in range(12_000)])
+        few = await queue.create("few")
+        await queue.start()
+        await eventually(lambda: len(worker_handlers.started) == 12_001, timeout=60)
+    assert worker_handlers.started.index((few, 1)) < 6000

@@ -9,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, NewTask, Task, TaskQueue, TaskStatus, _sqlite
+from rowlock import (
+    DatabaseUnavailableError,
+    HandlerOptions,
+    Limits,
+    NewTask,
+    Task,
+    TaskQueue,
+    TaskStatus,
+    _sqlite,
+)
 from rowlock._handlers import Handler
 from rowlock._pools import Pool
+from rowlock._store import Store
 from tests import worker_handlers
 from tests.helpers import eventually
 from tests.pools import Owner, job_for
@@ -263,3 +273,33 @@ async def test_close_may_be_called_twice_at_once(database: str) -> None:
     await queue.open()
     await queue.start()
     await asyncio.gather(queue.close(), queue.close())
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_an_answer_that_does_not_come_is_no_failure(
+    database: str, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Fails where an outcome whose answer was lost is stored as a failure instead."""
+    async with open_queue(database, retry_interval=0) as queue:
+        lost: list[str] = []
+        finish = type(queue._store).finish
+
+        async def cut_off(self: Store, *args: Any, **options: Any) -> Any:
+            if lost:
+                return await finish(self, *args, **options)
+            if written:
+                await finish(self, *args, **options)
+            lost.append("the answer")
+            raise DatabaseUnavailableError("the connection was lost")
+
+        monkeypatch.setattr(type(queue._store), "finish", cut_off)
+        await queue.register_handler("t", HANDLERS, "echo")
+        await queue.start()
+        task = await ended(queue, await queue.create("t", 1, retain_for=-1))
+        # The answer to the second try is to have come before the worker stops.
+        worker = queue._worker
+        assert worker is not None
+        await eventually(lambda: not worker._outcomes)
+        assert await queue.get(task.id) == task
+    assert (task.status, task.result, task.attempt) == ("success", 1, 1)
+    assert lost

@@ -8,6 +8,7 @@ in one call inside the thread of an SQLite connection, where a transaction must 
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,9 @@ class Operations(ABC):
     """
 
     sql: ClassVar[Statements]
+    # Up to this part of its interval a retry comes later, so that what failed together, or was
+    # lost with one worker, does not all come back together.
+    spread = 0.1
 
     def __init__(self, *, retry_interval: int, max_lost_workers: int) -> None:
         self._retry_interval = retry_interval
@@ -326,7 +330,7 @@ class Operations(ABC):
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
         if failed:
-            batch = self.batch([_failure(o) for o in failed])
+            batch = self.batch([self._failure(o) for o in failed])
             found = yield self.sql.fail, {**common, **batch}
             ended = yield from self._ended(found)
             done.update((task.id, task) for task in ended)
@@ -356,6 +360,16 @@ class Operations(ABC):
         if not outcome.ending.lost or outcome.row.lost_workers + 1 < self._max_lost_workers:
             return outcome
         return replace(outcome, ending=replace(outcome.ending, retry=False))
+
+    def _failure(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "id": outcome.row.id,
+            "attempt": outcome.row.attempt,
+            "error": outcome.ending.error,
+            "retry": outcome.retries,
+            "lost": int(outcome.ending.lost),
+            "spread": self.spread * random.random(),  # noqa: S311
+        }
 
     def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
         batch = self.batch(
@@ -426,7 +440,7 @@ class Operations(ABC):
                 {
                     "now": instant,
                     "retry_interval": self._retry_interval,
-                    **self.batch([{**_failure(o), "holder": o.row.thread_id} for o in kept]),
+                    **self.batch([{**self._failure(o), "holder": o.row.thread_id} for o in kept]),
                 },
             )
             changed.extend((yield from self._ended(found)))
@@ -460,13 +474,3 @@ class Operations(ABC):
 def no_schema() -> SchemaError:
     """Return the error of a database without rowlock's tables."""
     return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
-
-
-def _failure(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "id": outcome.row.id,
-        "attempt": outcome.row.attempt,
-        "error": outcome.ending.error,
-        "retry": outcome.retries,
-        "lost": int(outcome.ending.lost),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,8 +32,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import id_instant
+from rowlock._lanes import CHOSEN, NEXT_DUE, Lanes
 from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._statements import MOST_OF_A_TYPE, Dialect, Statement, Statements, TaskRow
+from rowlock._statements import Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import TimeType, task
 from rowlock.errors import DatabaseUnavailableError, RowlockError
@@ -58,53 +60,6 @@ _BEGIN_SORTED = (
     f"{_BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
     "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
 )
-
-# For each type the priorities that occur are found one by one from the index, and within each
-# the due rows are one range: neither tasks of other types nor tasks due later are looked at.
-# The outer LIMIT ends the search as soon as the room is filled, which is why nothing above it
-# sorts; the inner one only tells the planner that few rows are wanted.
-_LANES = """
-    WITH RECURSIVE lane(priority) AS (
-        (SELECT k.priority FROM rowlock_task k
-         WHERE k.status = 'pending' AND k.type = wanted.type
-         ORDER BY k.priority DESC LIMIT 1)
-        UNION ALL
-        SELECT (SELECT k.priority FROM rowlock_task k
-                WHERE k.status = 'pending' AND k.type = wanted.type
-                  AND k.priority < lane.priority
-                ORDER BY k.priority DESC LIMIT 1)
-        FROM lane WHERE lane.priority IS NOT NULL
-    )
-    SELECT priority FROM lane WHERE priority IS NOT NULL
-"""
-_CHOSEN = f"""ctid = ANY(ARRAY(
-    SELECT chosen.ctid
-    FROM unnest(CAST(:types AS text[]), CAST(:rooms AS integer[])) AS wanted(type, room)
-    CROSS JOIN LATERAL (
-        SELECT due.ctid
-        FROM ({_LANES}) AS lane
-        CROSS JOIN LATERAL (
-            SELECT k.ctid FROM rowlock_task k
-            WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
-              AND k.attempt < 2147483647
-              AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
-            ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_TYPE}
-            FOR UPDATE SKIP LOCKED
-        ) AS due
-        LIMIT wanted.room
-    ) AS chosen
-))"""  # noqa: S608
-_NEXT_DUE = f"""
-    SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
-                   - COALESCE(CAST(:now AS timestamptz), statement_timestamp()))::float8
-    FROM unnest(CAST(:types AS text[])) AS wanted(type)
-    CROSS JOIN LATERAL ({_LANES}) AS lane
-    CROSS JOIN LATERAL (
-        SELECT k.run_at FROM rowlock_task k
-        WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
-        ORDER BY k.run_at LIMIT 1
-    ) AS first
-"""  # noqa: S608
 
 
 class PostgresDialect(Dialect):
@@ -146,8 +101,8 @@ class PostgresDialect(Dialect):
 
 
 _dialect = PostgresDialect()
-_claim = _dialect.compile(Statements(_dialect).claim(text(_CHOSEN)))
-_next_due = _dialect.compile(text(_NEXT_DUE))
+_claim = _dialect.compile(Statements(_dialect).claim(text(CHOSEN)))
+_next_due = _dialect.compile(text(NEXT_DUE))
 _NOTIFY = "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(:hints AS text[])) AS hint"
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
@@ -187,6 +142,7 @@ class PostgresStore(Store):
         # statement. Nobody else wants them, where the engine is rowlock's own.
         self._keeps = self._owns_engine
         self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
+        self._lanes = Lanes()
 
     async def open(self) -> None:
         await self.read(self._verify())
@@ -289,21 +245,29 @@ class PostgresStore(Store):
     async def claim(
         self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
     ) -> list[TaskRow]:
+        look = self._lanes.look(rooms)
         parameters = {
-            "types": list(rooms),
+            **look,
             "rooms": list(rooms.values()),
             "holder": holder,
             "lease": lease,
             "now": now,
         }
         async with self._session() as fetch:
+            began = time.monotonic()
             rows = self._rows(await fetch(_claim, parameters))
-        return sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
+            self._lanes.claimed(rooms, look, rows, time.monotonic() - began)
+        return sorted(rows, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
+        owed = self._lanes.owed()
+        if owed == 0:
+            return 0.0
+        parameters = {**self._lanes.look(types), "now": now}
         async with self._session() as fetch:
-            ((seconds,),) = await fetch(_next_due, {"types": list(types), "now": now})
-        return None if seconds is None else max(0.0, seconds)
+            ((seconds,),) = await fetch(_next_due, parameters)
+        waits = [max(0.0, wait) for wait in (seconds, owed) if wait is not None]
+        return min(waits, default=None)
 
     async def _write(self, operation: Operation[T]) -> T:
         # Each statement commits by itself: what an operation writes is one row, or rows that

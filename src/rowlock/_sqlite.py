@@ -34,8 +34,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from rowlock._changes import Changes, changes_of
+from rowlock._checkpoints import USUAL_BYTES, Checkpoints
 from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._statements import Dialect, Statement, Statements, TaskRow
+from rowlock._statements import MOST_OF_A_CLAIM, Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
@@ -122,6 +123,7 @@ class SqliteStore(Store):
     _seen_version: int | None = None
     _file: str | None = None
     _changes: Changes | None = None
+    _checkpoints = Checkpoints(None)
 
     async def open(self) -> None:
         file = self._engine.url.database
@@ -136,8 +138,9 @@ class SqliteStore(Store):
             self._reader = await self._connect()
             await self.read(self._verify())
             self._writer = await self._connect()
-            await self._in_thread(self._writer, _use_wal)
             self._file = _path_of(file)
+            self._checkpoints = Checkpoints(self._file)
+            await self._in_thread(self._writer, _use_wal)
         except BaseException:
             await self.close()
             raise
@@ -205,7 +208,7 @@ class SqliteStore(Store):
     ) -> Operation[list[TaskRow]]:
         ids: list[str] = []
         for task_type, wanted in rooms.items():
-            room = wanted
+            room = min(wanted, MOST_OF_A_CLAIM - len(ids))
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while room > 0 and priority is not None:
                 rows = yield (
@@ -247,7 +250,9 @@ class SqliteStore(Store):
     async def _write(self, operation: Operation[T]) -> T:
         abandoned = threading.Event()
         try:
-            result: T = await self._in_thread(self._writer, _run_write, operation, abandoned)
+            result: T = await self._in_thread(
+                self._writer, _run_write, operation, abandoned, self._checkpoints
+            )
         except asyncio.CancelledError:
             abandoned.set()
             raise
@@ -314,10 +319,15 @@ def _use_wal(driver: sqlite3.Connection) -> None:
     if mode != "wal":
         raise DatabaseUnavailableError(f"SQLite: journal_mode is {mode}, WAL is needed")
     driver.execute("PRAGMA synchronous = FULL")
+    # A log that starts anew would else stay as long as it ever was.
+    driver.execute(f"PRAGMA journal_size_limit = {USUAL_BYTES}").fetchone()
 
 
 def _run_write(
-    driver: sqlite3.Connection, operation: Operation[T], abandoned: threading.Event
+    driver: sqlite3.Connection,
+    operation: Operation[T],
+    abandoned: threading.Event,
+    checkpoints: Checkpoints,
 ) -> T:
     driver.execute("BEGIN IMMEDIATE")
     try:
@@ -331,6 +341,7 @@ def _run_write(
         if driver.in_transaction:
             driver.execute("ROLLBACK")
         raise
+    checkpoints.after_commit(driver)
     return result
 
 

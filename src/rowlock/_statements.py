@@ -16,6 +16,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Executable,
+    Float,
     FromClause,
     Integer,
     Select,
@@ -43,8 +44,8 @@ from sqlalchemy.types import TypeEngine
 from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
 from rowlock.models import TRANSITIONS, SortDirection, TaskStatus
 
-# One claim takes no more tasks of a type.
-MOST_OF_A_TYPE = 1000
+# One claim takes no more tasks: they could not all begin soon, and others may want them.
+MOST_OF_A_CLAIM = 1000
 
 
 class TaskRow(NamedTuple):
@@ -303,6 +304,7 @@ class Statements:
             "error": Text(),
             "retry": Boolean(),
             "lost": Integer(),
+            "spread": Float(),
         }
         if expired:
             columns["holder"] = Text()
@@ -313,6 +315,7 @@ class Statements:
         interval = func.coalesce(
             task.c.retry_interval, bindparam("retry_interval", type_=BigInteger)
         )
+        wait = interval + sql_cast(interval * batch.c.spread, BigInteger)
         statement = (
             update(task)
             .where(self._held(batch, holder))
@@ -327,7 +330,7 @@ class Statements:
                     (again, task.c.retries_remaining - literal_column("1")),
                     else_=task.c.retries_remaining,
                 ),
-                run_at=case((again, self.dialect.after(self._now, interval)), else_=task.c.run_at),
+                run_at=case((again, self.dialect.after(self._now, wait)), else_=task.c.run_at),
                 # A cancelled attempt has none of its own: what an earlier one left stays.
                 error=func.coalesce(sql_cast(batch.c.error, JsonType), task.c.error),
                 lost_workers=task.c.lost_workers + batch.c.lost,

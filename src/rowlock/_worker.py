@@ -29,7 +29,7 @@ from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._reports import Reports
-from rowlock._statements import MOST_OF_A_TYPE, TaskRow
+from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
@@ -230,7 +230,9 @@ class Worker:
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
         pools = dict(self._pools)
         rooms = {
-            name: min(room, MOST_OF_A_TYPE) for name, pool in pools.items() if (room := pool.room())
+            name: min(room, MOST_OF_A_CLAIM)
+            for name, pool in pools.items()
+            if (room := pool.room())
         }
         if len(rooms) < len(pools):
             # Nobody tells when a pool that could not start a worker may try again.
@@ -259,7 +261,13 @@ class Worker:
             self._held[job.key] = job
             self._emit_claimed(job.row)
         taken = Counter(row.type for row in rows)
-        self._maybe_more.update(name for name, count in taken.items() if count >= rooms[name])
+        if len(rows) < MOST_OF_A_CLAIM:
+            self._maybe_more.update(name for name, count in taken.items() if count >= rooms[name])
+        else:
+            self._maybe_more.update(rooms)
+            # The types that it did not come to are first in the next one.
+            for name in taken.keys() & self._pools.keys():
+                self._pools[name] = self._pools.pop(name)
         orphans = []
         for job in jobs:
             if self._pools.get(job.row.type) is not job.pool or self.stopping is not None:

@@ -1,0 +1,53 @@
+"""When to move SQLite's write-ahead log into the database.
+
+SQLite tries it at each commit that finds the log long. While a reader pins the log that does
+nothing, and looks through the whole log to find it out: the log grows, and commits with it. Then
+it is tried from here instead, so that it takes little of the time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+
+# SQLite's own default, and what the log is cut to once it starts anew.
+_AUTOMATIC_PAGES = 1000
+USUAL_BYTES = 4 * 1024 * 1024
+# So many seconds apart the log's length is looked at, and a checkpoint of a pinned log is tried.
+_LOOK = 0.1
+_TRY = 1.0
+# At most this part of the time goes to those.
+_SHARE = 0.05
+
+
+class Checkpoints:
+    """Follows the log of one writing connection, in its thread.
+
+    Args:
+        file: the path of the database, None if SQLite alone knows where it is.
+    """
+
+    def __init__(self, file: str | None) -> None:
+        self._log = None if file is None else f"{file}-wal"
+        self._next = 0.0
+        self._automatic = True
+
+    def after_commit(self, driver: sqlite3.Connection) -> None:
+        """Try a checkpoint if the log is longer than SQLite should have let it become."""
+        now = time.monotonic()
+        if now < self._next or self._log is None:
+            return
+        self._next = now + _LOOK
+        # What was committed stays so, whatever becomes of the checkpoint.
+        with suppress(OSError, sqlite3.Error):
+            pinned = os.stat(self._log).st_size > 2 * USUAL_BYTES
+            if pinned:
+                _, pages, moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                pinned = moved < pages
+                self._next = time.monotonic() + max(_TRY, (time.monotonic() - now) / _SHARE)
+            if pinned is self._automatic:
+                self._automatic = not pinned
+                automatic = _AUTOMATIC_PAGES if self._automatic else 0
+                driver.execute(f"PRAGMA wal_autocheckpoint = {automatic}").fetchone()

@@ -1,0 +1,161 @@
+"""Where a claim on PostgreSQL looks, and how it passes by dead rows.
+
+Tasks of one type and one priority are a lane: a range of the claim index, sorted by when they are
+due. A claim begins at the start of each lane. A transaction that stays open keeps dead rows, and
+what leads to them in the index, in their place, so that the start of a lane is soon all tasks
+that were done long ago, and each claim reads them again. When that has become expensive, most
+claims begin where the last one ended, and only some at the start: those find what a transaction
+committed late, what was put back, and lanes not seen before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
+
+# So many claims in succession that take longer than so many seconds, and so many for each row,
+# are slowed by dead rows. A single one may have had to wait for the processor.
+_SLOW_CLAIMS = 3
+_TOLERATED = 0.015
+_TOLERATED_PER_ROW = 0.0001
+# Claims from the start take a tenth of the time, if they need not come more often.
+_SPARED = 9
+_LONGEST = 5.0
+# Whoever has more priorities gives each task one of its own.
+_MOST_LANES = 16
+
+# For each type the priorities that occur are found one by one from the index, and within each
+# the due rows are one range: neither tasks of other types nor tasks due later are looked at.
+# The outer LIMIT ends the search as soon as the room is filled, which is why nothing above it
+# sorts; the inner one only tells the planner that few rows are wanted. A remembered lane is read
+# from a little before where it was left: tasks become visible in another order than that of
+# their instants.
+_LANES = """
+    SELECT r.priority, r.since
+    FROM unnest(
+        (SELECT CAST(:lane_types AS text[])),
+        (SELECT CAST(:lane_priorities AS integer[])),
+        (SELECT CAST(:lane_sinces AS timestamptz[]))
+    ) AS r(type, priority, since)
+    WHERE r.type = wanted.type
+    UNION ALL
+    (WITH RECURSIVE lane(priority) AS (
+        (SELECT k.priority FROM rowlock_task k
+         WHERE wanted.whole AND k.status = 'pending' AND k.type = wanted.type
+         ORDER BY k.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT (SELECT k.priority FROM rowlock_task k
+                WHERE k.status = 'pending' AND k.type = wanted.type
+                  AND k.priority < lane.priority
+                ORDER BY k.priority DESC LIMIT 1)
+        FROM lane WHERE lane.priority IS NOT NULL
+    )
+    SELECT priority, CAST('-infinity' AS timestamptz) FROM lane WHERE priority IS NOT NULL)
+"""
+# From a subquery the planner does not know what an array holds: it would else plan each claim
+# anew, in the hope of a better plan, which takes as long as to execute it.
+_TYPES = "(SELECT CAST(:types AS text[])), (SELECT CAST(:wholes AS boolean[]))"
+CHOSEN = f"""ctid = ANY(ARRAY(
+    SELECT chosen.ctid
+    FROM unnest({_TYPES}, (SELECT CAST(:rooms AS integer[]))) AS wanted(type, whole, room)
+    CROSS JOIN LATERAL (
+        SELECT due.ctid
+        FROM ({_LANES}) AS lane(priority, since)
+        CROSS JOIN LATERAL (
+            SELECT k.ctid FROM rowlock_task k
+            WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+              AND k.attempt < 2147483647
+              AND k.run_at >= lane.since - INTERVAL '500 ms'
+              AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
+            ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_CLAIM}
+            FOR UPDATE SKIP LOCKED
+        ) AS due
+        LIMIT wanted.room
+    ) AS chosen
+    LIMIT {MOST_OF_A_CLAIM}
+))"""  # noqa: S608
+NEXT_DUE = f"""
+    SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
+                   - COALESCE(CAST(:now AS timestamptz), statement_timestamp()))::float8
+    FROM unnest({_TYPES}) AS wanted(type, whole)
+    CROSS JOIN LATERAL ({_LANES}) AS lane(priority, since)
+    CROSS JOIN LATERAL (
+        SELECT k.run_at FROM rowlock_task k
+        WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+          AND k.run_at >= lane.since - INTERVAL '500 ms'
+        ORDER BY k.run_at LIMIT 1
+    ) AS first
+"""  # noqa: S608
+
+
+Look = dict[str, list[Any]]
+
+
+class Lanes:
+    """Remembers how far the lanes have been claimed, for as long as that is worth it."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, dict[int, datetime]] = {}
+        self._spared_until = 0.0
+        self._slow = 0
+
+    def owed(self) -> float | None:
+        """Return the seconds until a claim is to begin at the start again; none: all do."""
+        return max(0.0, self._spared_until - time.monotonic()) if self._since else None
+
+    def look(self, types: Iterable[str]) -> Look:
+        """Return where to look for tasks of these types, as parameters of the statements."""
+        types = list(types)
+        known = self._since
+        if self.owed() == 0:
+            known = {}
+            # Should it not end within the timeout, the next ones go on as before.
+            self._spared_until = time.monotonic() + _LONGEST
+        lanes = [
+            (name, priority, since)
+            for name in types
+            for priority, since in sorted(known.get(name, {}).items(), reverse=True)
+        ]
+        return {
+            "types": types,
+            "wholes": [name not in known for name in types],
+            "lane_types": [name for name, _, _ in lanes],
+            "lane_priorities": [priority for _, priority, _ in lanes],
+            "lane_sinces": [since for _, _, since in lanes],
+        }
+
+    def claimed(
+        self,
+        rooms: Mapping[str, int],
+        look: Look,
+        rows: Sequence[TaskRow],
+        seconds: float,
+    ) -> None:
+        """Take note of what a claim took, in rows and in time."""
+        ignored: set[str] = set()
+        if all(look["wholes"]):
+            if seconds <= _TOLERATED + _TOLERATED_PER_ROW * len(rows):
+                self._slow = 0
+                self._since.clear()
+                return
+            self._slow += 1
+            if self._slow < _SLOW_CLAIMS:
+                return
+            self._spared_until = time.monotonic() + min(_SPARED * seconds, _LONGEST)
+            # Where the room was filled there may be lanes that were not reached.
+            taken = Counter(row.type for row in rows)
+            filled = len(rows) >= MOST_OF_A_CLAIM
+            ignored = {name for name, count in taken.items() if filled or count >= rooms[name]}
+            ignored -= self._since.keys()
+        for row in rows:
+            if row.type in ignored or row.run_at.tzinfo is None:  # an infinity
+                continue
+            lanes = self._since.setdefault(row.type, {})
+            lanes[row.priority] = max(row.run_at, lanes.get(row.priority, row.run_at))
+        for name in [name for name, lanes in self._since.items() if len(lanes) > _MOST_LANES]:
+            del self._since[name]

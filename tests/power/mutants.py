@@ -1,0 +1,189 @@
+"""The broken variants of FAULTS, as changes of the real code, each with the tests that must fail.
+
+An edit names a text that must be there exactly once: a mutant that no longer fits the code is an
+error and not a mutant that survives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STATEMENTS = "src/rowlock/_statements.py"
+LANES = "src/rowlock/_lanes.py"
+STORE_TESTS = "tests/test_store.py"
+SCHEDULES = "src/rowlock/_schedules.py"
+SCHEDULE_STATEMENTS = "src/rowlock/_schedule_statements.py"
+SCHEDULE_TESTS = "tests/test_schedules.py"
+
+Edit = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A deliberate fault.
+
+    Attributes:
+        name: what is broken.
+        edits: file, what stands there, what stands there instead.
+        killers: the tests one of which at least must fail.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    killers: tuple[str, ...]
+
+
+_HOLDER = 'task.c.thread_id == bindparam("holder", type_=Text)'
+_HELD = f"self._held(batch, {_HOLDER.split(' == ')[1]})"
+_LEASED = "task.c.lease_until.is_not(None)"
+
+
+def _finish(*conditions: str) -> tuple[Edit, ...]:
+    """Guard success, failure and removal by these conditions on a row beside its id."""
+    guard = f"and_(task.c.id == batch.c.id{''.join(f', {each}' for each in conditions)})"
+    dropped = f"delete(task).where(task.c.id.in_(select(batch.c.id)), {', '.join(conditions)})"
+    success = "\n            .values(\n                status=constant(TaskStatus.SUCCESS),"
+    failed = ".where(self._held(batch, holder))"
+    drop = f"statement.where({_HOLDER})\n        return"
+    return (
+        (STATEMENTS, f".where({_HELD}){success}", f".where({guard}){success}"),
+        (STATEMENTS, failed, f".where(self._held(batch, holder) if expired else {guard})"),
+        (STATEMENTS, drop, f"{dropped}\n        return"),
+    )
+
+
+def _extension(*conditions: str) -> tuple[Edit, ...]:
+    guard = ", ".join(["task.c.id == batch.c.id", *conditions])
+    then = "\n            .values(lease_until=self.dialect.after("
+    return ((STATEMENTS, f".where({_HELD}){then}", f".where({guard}){then}"),)
+
+
+def _sweep(*conditions: str) -> tuple[Edit, ...]:
+    """Guard what the sweeper writes by these conditions, and look at the clock only as it reads."""
+    fail = "and_(task.c.id == batch.c.id, " + ", ".join(conditions) + ")"
+    drop = "delete(task).where(task.c.id.in_(select(batch.c.id)), " + ", ".join(conditions) + ")"
+    if "holder" in conditions:
+        fail, drop = "self._held(batch, holder)", "statement"
+    expired = "        if expired:\n            statement = "
+    clock = f"{expired}statement.where(task.c.lease_until <= self._now)\n"
+    failed = ".where(self._held(batch, holder))"
+    return (
+        (STATEMENTS, failed, f".where({fail} if expired else self._held(batch, holder))"),
+        (STATEMENTS, f"{clock}        return", "        return"),
+        (STATEMENTS, f"{clock}        else:", f"{expired}{drop}\n        else:"),
+    )
+
+
+_LATE = f"{STORE_TESTS}::test_a_late_write_is_refused_and_changes_nothing"
+_SWEEPS = (
+    f"{STORE_TESTS}::test_sweepers_at_once_put_each_task_back_once",
+    f"{STORE_TESTS}::test_sweep_and_extension_at_once_agree",
+)
+
+MUTANTS = (
+    Mutant("finish guarded by status only", _finish(_LEASED), (_LATE,)),
+    Mutant("finish guarded by holder only", _finish(_HOLDER), (_LATE,)),
+    Mutant("finish guarded by nothing", _finish("literal_column('true')"), (_LATE,)),
+    Mutant("extension by id", _extension(_LEASED), (_LATE,)),
+    Mutant("extension by holder", _extension(_LEASED, _HOLDER), (_LATE,)),
+    Mutant("sweep by id", _sweep("literal_column('true')"), _SWEEPS),
+    Mutant("sweep by status", _sweep(_LEASED), _SWEEPS),
+    Mutant("sweep without re-checking expiry", _sweep("holder"), _SWEEPS[1:]),
+    Mutant(
+        "claim from a stale list of candidates",
+        (
+            (
+                LANES,
+                "ctid = ANY(ARRAY(\n    SELECT chosen.ctid",
+                "id = ANY(ARRAY(\n    SELECT chosen.id",
+            ),
+            (LANES, "SELECT due.ctid", "SELECT due.id"),
+            (LANES, "SELECT k.ctid FROM", "SELECT k.id FROM"),
+            (LANES, "            FOR UPDATE SKIP LOCKED\n", ""),
+        ),
+        (f"{STORE_TESTS}::test_claimers_at_once_never_share_a_task",),
+    ),
+    Mutant(
+        "tries counted where a failure is handled, not where a worker was lost",
+        (
+            (
+                STATEMENTS,
+                'task.c.retries_remaining - literal_column("1")',
+                'task.c.retries_remaining - (literal_column("1") - batch.c.lost)',
+            ),
+            (STATEMENTS, "task.c.lost_workers + batch.c.lost", "task.c.lost_workers"),
+        ),
+        (
+            f"{STORE_TESTS}::test_a_lost_worker_counts_as_a_try_and_is_named",
+            f"{STORE_TESTS}::test_lost_workers_are_bounded_with_unlimited_retries",
+        ),
+    ),
+    Mutant(
+        "ids reused",
+        (("src/rowlock/_ids.py", "return uuid7().hex", "return '0197' + 28 * '0'"),),
+        (f"{_LATE}[sqlite-_removed_and_made_again]",),
+    ),
+    Mutant(
+        "cancel over a terminal status",
+        (
+            (
+                STATEMENTS,
+                "task.c.status == constant(TaskStatus.PENDING),\n"
+                '                task.c.retain_for != literal_column("0"),',
+                'task.c.retain_for != literal_column("0"),',
+            ),
+        ),
+        (f"{STORE_TESTS}::test_cancel",),
+    ),
+    Mutant(
+        "a lost reply taken for a failure",
+        (
+            (
+                "src/rowlock/_worker.py",
+                "        except DatabaseUnavailableError:\n            raise\n"
+                "        except Exception as error:\n            await self._write_one_by_one",
+                "        except Exception as error:\n            await self._write_one_by_one",
+            ),
+        ),
+        ("tests/test_worker_faults.py::test_an_answer_that_does_not_come_is_no_failure",),
+    ),
+    Mutant(
+        "schedules: no compare-and-set",
+        (
+            (
+                SCHEDULE_STATEMENTS,
+                ", scheduled_task.c.token == batch.c.token)",
+                ")",
+            ),
+            (
+                SCHEDULE_STATEMENTS,
+                "\n            .with_for_update(skip_locked=True)",
+                "",
+            ),
+        ),
+        (
+            f"{SCHEDULE_TESTS}::test_nodes_that_look_at_once_trigger_once",
+            f"{SCHEDULE_TESTS}::test_a_row_that_changed_is_not_written",
+        ),
+    ),
+    Mutant(
+        "schedules: advance and insert in two transactions",
+        (
+            (
+                SCHEDULES,
+                "        return await self._store.together(self._advance(ours, limit, now))\n",
+                "        self._later: list[dict[str, Any]] = []\n"
+                "        done = await self._store.together(self._advance(ours, limit, now))\n"
+                "        create = self._create(self._later, self._store.instant(now))\n"
+                "        await self._store.together(create)\n"
+                "        return done\n",
+            ),
+            (
+                SCHEDULES,
+                "        yield from self._create(tasks, instant)\n        done.types.update",
+                "        self._later += tasks\n        done.types.update",
+            ),
+        ),
+        (f"{SCHEDULE_TESTS}::test_no_task_no_advance",),
+    ),
+)
