@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
-from rowlock import _operations, _sqlite, _sweeper
+from rowlock import _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
@@ -168,7 +168,7 @@ def forget_at_once() -> None:
 
 def lost_in_step() -> None:
     """Have all that was lost with a worker due again at the same instant."""
-    patch(_operations, "crc32", lambda data: 0)
+    patch(Operations, "spread", 0.0)
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
