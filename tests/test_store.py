@@ -664,7 +664,8 @@ async def test_a_failure_waits_for_the_next_try(database: str, own: int | None) 
 
 @pytest.mark.parametrize("how", ["failed", "lost"])
 async def test_what_failed_together_does_not_come_back_together(database: str, how: str) -> None:
-    """Fails where each comes back after its interval to the microsecond."""
+    """Fails where each comes back after its interval to the microsecond, and where what a deadly
+    task took with it comes back as soon after it as what only failed."""
     async with open_store(database, retry_interval=10_000) as store:
         store.spread = Store.spread
         ids = await store.insert_many([new_row(retain_for=-1) for _ in range(100)], START)
@@ -675,7 +676,8 @@ async def test_what_failed_together_does_not_come_back_together(database: str, h
         else:
             await store.sweep(100, now)
         waits = [((await existing(store, each)).run_at - now).total_seconds() for each in ids]
-    assert 10 <= min(waits) < max(waits) <= 11
+    assert 10 <= min(waits) < max(waits)
+    assert max(waits) <= 11 if how == "failed" else 15 < max(waits) <= 20
     assert len(set(waits)) > 50
 
 

@@ -38,6 +38,10 @@ Operation = Generator[tuple[Statement, Mapping[str, Any]], Sequence[Any], T]
 
 Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 
+# What was lost with a worker is spread so many times as far: one of it may be what brings workers
+# down, and would take what comes back with it along to the bound.
+_LOST_SPREAD = 10
+
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 
 
@@ -362,13 +366,14 @@ class Operations(ABC):
         return replace(outcome, ending=replace(outcome.ending, retry=False))
 
     def _failure(self, outcome: Outcome) -> dict[str, Any]:
+        spread = self.spread * (_LOST_SPREAD if outcome.ending.lost else 1)
         return {
             "id": outcome.row.id,
             "attempt": outcome.row.attempt,
             "error": outcome.ending.error,
             "retry": outcome.retries,
             "lost": int(outcome.ending.lost),
-            "spread": self.spread * random.random(),  # noqa: S311
+            "spread": spread * random.random(),  # noqa: S311
         }
 
     def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
