@@ -57,6 +57,8 @@ async def gated(payload: Any) -> Any:
 async def blocking(payload: Any) -> Any:
     """Wait in the same way, and block the loop, so that nothing else of the loop runs before."""
     begin()
+    # Of what takes so long, none is claimed ahead.
+    time.sleep(0.1)
     while not _gate().exists():
         time.sleep(0.01)
     return end()
