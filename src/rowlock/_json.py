@@ -13,7 +13,8 @@ from rowlock.errors import InvalidPayloadError
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None), dict, list, tuple})
+_CLASSES = (str, dict, list, tuple, int, float)
+_PLAIN = frozenset({*_CLASSES, bool, type(None)})
 
 
 def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
@@ -74,27 +75,31 @@ def _check(value: Any, name: str, max_bytes: int, max_depth: int) -> bool:
         below: list[Any] = []
         nested = False
         for item in level:
-            is_plain = is_plain and type(item) in _PLAIN
-            if isinstance(item, str):
+            kind: type[Any] | None = type(item)
+            if kind not in _PLAIN:
+                is_plain = False
+                kind = next((each for each in _CLASSES if isinstance(item, each)), None)
+            if kind is str:
                 left -= len(item)
                 if "\0" in item:
                     raise InvalidPayloadError(f"{name} holds a NUL character")
-            elif isinstance(item, dict):
+            elif kind is dict:
                 nested = True
                 for key in item:
-                    if not isinstance(key, str):
-                        raise InvalidPayloadError(
-                            f"{name} has a key of type {type(key).__name__}; only str is JSON"
-                        )
-                    is_plain = is_plain and type(key) is str
+                    if type(key) is not str:
+                        is_plain = False
+                        if not isinstance(key, str):
+                            raise InvalidPayloadError(
+                                f"{name} has a key of type {type(key).__name__}; only str is JSON"
+                            )
                     left -= len(key)
                     if "\0" in key:
                         raise InvalidPayloadError(f"{name} holds a NUL character")
                 below.extend(item.values())
-            elif isinstance(item, list | tuple):
+            elif kind is list or kind is tuple:
                 nested = True
                 below.extend(item)
-            elif item is not None and not isinstance(item, int | float):
+            elif kind is None:
                 raise InvalidPayloadError(
                     f"{name} holds an object of type {type(item).__name__}, which is not JSON"
                 )
