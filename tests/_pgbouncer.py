@@ -34,8 +34,8 @@ def find() -> str | None:
 
 
 @contextmanager
-def pgbouncer(server: str) -> Iterator[str]:
-    """A PgBouncer; yields the URL of the server by way of it."""
+def pgbouncer(server: str, *, connections: int = 20) -> Iterator[str]:
+    """A PgBouncer with so many connections for each database; yields the URL through it."""
     program = find()
     assert program is not None
     parts = urlsplit(server)
@@ -56,7 +56,7 @@ auth_type = trust
 auth_file = {directory}/users
 pool_mode = transaction
 max_client_conn = 500
-default_pool_size = 20
+default_pool_size = {connections}
 server_idle_timeout = 5
 """
         )

@@ -22,8 +22,7 @@ async def test_every_backend_terminated(
 ) -> None:
     """No worker ends, those that listen and those that are idle included.
 
-    Fails where a connection that is closed is taken from the pool again (without
-    `driver.is_closed()` in `_take` and without the discard), and where a loop ends with an error.
+    Fails where a loop ends with the first error of a pass.
     """
     run = await begin("backends terminated", postgres_url)
     workers = [run.worker("quick", options={"max_worker_count": 4}) for _ in range(2)]
