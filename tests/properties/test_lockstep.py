@@ -17,7 +17,7 @@ def test_both_databases_answer_as_the_model(
 ) -> None:
     """Fails where the fence leaves out the attempt, the holder or the lease, where a retry by
     hand keeps the count of lost workers, and where a request to cancel outlives a release."""
-    examples = size(pytestconfig, short=25, ci=300, long=3000)
+    examples = size(pytestconfig, short=15, ci=300, long=3000)
     steps = 0
     with open_pair(
         [sqlite_url, postgres_url],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
+import asyncpg
 import pytest
 
 from rowlock import NewTask, RowlockError, ScheduledTaskTime, TaskQueue, TaskScheduler, TaskStatus
@@ -100,9 +101,19 @@ def damages(database: str) -> list[str]:
 
 
 async def spoil(database: str, ids: list[str]) -> None:
-    for task_id, damage in zip(ids, damages(database), strict=True):
-        shown = task_id if database.startswith("sqlite") else str(UUID(task_id))
-        await execute(database, f"UPDATE rowlock_task SET {damage} WHERE id = '{shown}'")
+    updates = [
+        f"UPDATE rowlock_task SET {damage} WHERE id = '{task_id}'"
+        for task_id, damage in zip(ids, damages(database), strict=True)
+    ]
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=10)) as driver:
+            driver.executescript(";".join(updates))
+        return
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(";".join(updates))
+    finally:
+        await connection.close()
 
 
 async def answers(queue: TaskQueue, ids: list[str]) -> None:
