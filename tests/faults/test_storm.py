@@ -42,7 +42,7 @@ async def test_lock_storm(
     before = await deadlocks(database)
     for number in range(PROCESSES):
         run.start("storm", str(run.random.random()) + str(number))
-    steps = size(short=1500, ci=60_000, long=600_000)
+    steps = size(short=1500, ci=30_000, long=600_000)
 
     def stormed() -> bool:
         assert all(node.process.poll() is None for node in run.nodes), run.log()
