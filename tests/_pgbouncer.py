@@ -1,6 +1,6 @@
 """PgBouncer in transaction mode, in front of the tests' PostgreSQL.
 
-    ROWLOCK_TEST_PGBOUNCER=1 pytest -m "not session" -k postgresql --ignore tests/faults
+    ROWLOCK_TEST_PGBOUNCER=1 pytest -m "not session" -k "not sqlite" --ignore tests/faults
 
 runs the suite through it: the URLs of the fixtures lead to PgBouncer, and rowlock connects as the
 README says, with unnamed statements. What a test does by itself goes to the server.

@@ -125,7 +125,9 @@ def log(event: Event) -> None:
     """Write an event to the logger "rowlock"."""
     match event:
         case LoopFailed(loop, error, delay):
-            logger.warning("%s failed, again in %.1f s: %s", loop, delay, error)
+            # That of a timeout has no text.
+            text = str(error) or type(error).__name__
+            logger.warning("%s failed, again in %.1f s: %s", loop, delay, text)
         case LoopRecovered(loop, failures):
             logger.info("%s works again after %d failures", loop, failures)
         case AttemptLost(task_id, attempt):
