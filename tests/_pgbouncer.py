@@ -1,9 +1,11 @@
 """PgBouncer in transaction mode, in front of the tests' PostgreSQL.
 
-    ROWLOCK_TEST_PGBOUNCER=1 pytest -m "not session" -k "not sqlite" --ignore tests/faults
+    ROWLOCK_TEST_PGBOUNCER=1 pytest -m "not session" -k "not sqlite" tests/test_store.py …
 
-runs the suite through it: the URLs of the fixtures lead to PgBouncer, and rowlock connects as the
-README says, with unnamed statements. What a test does by itself goes to the server.
+runs tests through it: the URLs of the fixtures lead to PgBouncer, and rowlock connects as the
+README says, with unnamed statements. What a test does by itself goes to the server, and a process
+that it starts knows nothing of this. `pytest --faults=ci tests/faults -k conformance` runs all
+the modules that make sense.
 """
 
 from __future__ import annotations

@@ -449,7 +449,7 @@ async def test_stop_ends_although_functions_do_not(database: str, hurried: bool)
 # What others change.
 
 
-@pytest.mark.parametrize("notify", [True, False])
+@pytest.mark.parametrize("notify", [pytest.param(True, marks=pytest.mark.session), False])
 async def test_what_another_process_adds_triggers_here(database: str, notify: bool) -> None:
     settings: dict[str, Any] = {"notify": notify, "poll_interval": 50 if not notify else 1000}
     async with (

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
-from tests.faults.harness import Run
+from tests.faults.harness import PATIENCE, Run
 from tests.faults.producer import create
 from tests.faults.proxy import Proxy, proxied
 from tests.helpers import eventually
@@ -31,7 +31,7 @@ async def lose(proxy: Proxy, sql: str) -> None:
     """Lose the next answer to a statement, and wait until it is lost."""
     count = len(proxy.lost)
     proxy.lose_answer(sql)
-    await eventually(lambda: len(proxy.lost) > count, 60, f"lost: {sql}")
+    await eventually(lambda: len(proxy.lost) > count, PATIENCE, f"lost: {sql}")
 
 
 async def test_lost_answer_to_create(postgres_url: str, begin: Begin, size: Size) -> None:
@@ -66,7 +66,7 @@ async def test_lost_answer_to_claim(postgres_url: str, begin: Begin, size: Size)
 async def test_lost_answer_to_finish(postgres_url: str, begin: Begin, size: Size) -> None:
     """The finish is repeated and refused, and nothing runs again.
 
-    Fails where a refused finish is taken for a failure of the attempt.
+    Fails where an attempt runs again whose finish was not answered.
     """
     run = await lose_while_working("answer lost: finish", FINISH, postgres_url, begin, size)
     assert run.count("write", write="finish", accepted=False) > 0
@@ -84,9 +84,28 @@ async def lose_while_working(
         for _ in range(size(short=6, ci=100)):
             await lose(proxy, run.random.choice(statements))
             run.cycles += 1
+            # It works again, or the next answer would be lost to a worker that backs off.
+            await run.recorded(
+                run.count("change", status="success") + 1, "change", status="success"
+            )
         producer.kill()
         await run.finish()
     return run
+
+
+async def another_trigger(url: str) -> None:
+    """Wait for one more task that a schedule has created."""
+
+    async def tasks() -> int:
+        ((count,),) = await execute(url, "SELECT count(*) FROM rowlock_task")
+        return int(count)
+
+    before = await tasks()
+
+    async def more() -> bool:
+        return await tasks() > before
+
+    await eventually(more, PATIENCE, "another trigger")
 
 
 async def test_lost_answer_to_trigger(postgres_url: str, begin: Begin, size: Size) -> None:
@@ -107,9 +126,10 @@ async def test_lost_answer_to_trigger(postgres_url: str, begin: Begin, size: Siz
                     f"s{number}", [time], task_type="quick", payload={}, misfire="catch_up",
                     retain_for=-1,
                 )  # fmt: skip
-            for _ in range(size(short=5, ci=100)):
+            for _ in range(size(short=2 * SCHEDULES, ci=100)):
                 await lose(proxy, "COMMIT")
                 run.cycles += 1
+                await another_trigger(run.url)
         run.worker("quick")
         await run.finish()
     created: dict[str, list[datetime]] = {}
