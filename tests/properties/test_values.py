@@ -69,8 +69,11 @@ async def created(queue: TaskQueue, **arguments: Any) -> object:
 
 
 def shown(task: Task) -> object:
-    """All that the databases might tell differently; `repr` tells -0.0 from 0.0 and 1 from True."""
-    return task.status, task.attempt, repr(task.result), repr(task.error), repr(task.progress)
+    """All that the databases might tell differently; `repr` tells -0.0 from 0.0 and 1 from True.
+
+    Not the attempt: on a busy machine a task that did not begin soon is put back.
+    """
+    return task.status, repr(task.result), repr(task.error), repr(task.progress)
 
 
 def judge(ended: dict[tuple[str, int], Task], values: Sequence[tuple[Make, bool | None]]) -> None:
