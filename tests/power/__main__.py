@@ -80,12 +80,10 @@ def main(wanted: list[str]) -> int:
         began = time.monotonic()
         failed = killers(mutant)
         survived += not failed
-        by = f"{failed[0]}{f' and {len(failed) - 1} more' if failed[1:] else ''}"
+        more = f" and {len(failed) - 1} more" if failed[1:] else ""
+        result = f"killed by {failed[0]}{more}" if failed else "SURVIVED"
         seconds = time.monotonic() - began
-        print(
-            f"{mutant.name:<72} {f'killed by {by}' if failed else 'SURVIVED'}  ({seconds:.0f} s)",
-            flush=True,
-        )
+        print(f"{mutant.name:<72} {result}  ({seconds:.0f} s)", flush=True)
     print(f"{len(chosen) - survived} of {len(chosen)} killed")
     return 1 if survived else 0
 
