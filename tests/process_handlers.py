@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from rowlock import HandlerError, current_task
+from tests.deaths import die
 
 RECORD = "ROWLOCK_TEST_RECORD"
 CAUSE = "ROWLOCK_TEST_CAUSE"
@@ -64,19 +62,7 @@ def fail(payload: str) -> None:
 def poison(payload: Any) -> Any:
     """Return a number; a text names the way to die."""
     record("run", current_task().id)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    match payload:
-        case "exit":
-            os._exit(3)
-        case "segv":
-            ctypes.string_at(0)
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "memory":
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * os.sysconf("SC_PAGE_SIZE") + (64 << 20)
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            bytearray(1 << 30)
+    die(payload)
     return payload
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from rowlock import _lanes, _postgres
 from rowlock._lanes import Lanes
+from rowlock._operations import NewRow
 from rowlock._postgres import PostgresStore
+from rowlock._statements import TaskRow
 from rowlock.errors import DatabaseUnavailableError
 from tests.stores import LEASE, START, at, new_row, open_store
 
@@ -141,12 +143,17 @@ async def test_remembered_lanes_keep_the_order(
         assert [(await claimed(store, 1))[0] for _ in rows] == ordered
 
 
+async def rows_of(url: str, *tasks: NewRow) -> list[TaskRow]:
+    """What a claim takes of these tasks."""
+    async with open_store(url) as store:
+        await store.insert_many(tasks, START)
+        return await store.claim("w", {"t": 100}, LEASE, START)
+
+
 async def test_one_slow_claim_is_no_reason(postgres_url: str) -> None:
     """Fails where it is, and where slow ones between quick ones are."""
     lanes = Lanes()
-    async with open_store(postgres_url) as store:
-        await store.insert(new_row(run_at=START), START)
-        rows = await store.claim("w", {"t": 10}, LEASE, START)
+    rows = await rows_of(postgres_url, new_row(run_at=START))
     for seconds in (1.0, 1.0, 0.001, 1.0, 1.0):
         lanes.claimed({"t": 10}, lanes.look(["t"]), rows, seconds)
         assert lanes.owed() is None
@@ -160,9 +167,7 @@ async def test_a_quick_claim_remembers_nothing(
     """Fails where what was remembered stays when it is of no more use."""
     monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
     lanes = Lanes()
-    async with open_store(postgres_url) as store:
-        await store.insert(new_row(run_at=START), START)
-        rows = await store.claim("w", {"t": 10}, LEASE, START)
+    rows = await rows_of(postgres_url, new_row(run_at=START))
     lanes.claimed({"t": 10}, lanes.look(["t"]), rows, 0.001)
     assert lanes.owed() is None
     lanes.claimed({"t": 10}, lanes.look(["t"]), rows, 1.0)
@@ -178,9 +183,7 @@ async def test_a_priority_for_each_task_is_not_remembered(
     """Fails where every priority is."""
     monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
     lanes = Lanes()
-    async with open_store(postgres_url) as store:
-        await store.insert_many([new_row(priority=n, run_at=START) for n in range(50)], START)
-        rows = await store.claim("w", {"t": 100}, LEASE, START)
+    rows = await rows_of(postgres_url, *(new_row(priority=n, run_at=START) for n in range(50)))
     lanes.claimed({"t": 100}, lanes.look(["t"]), rows, 1.0)
     assert lanes.look(["t"])["wholes"] == [True]
 

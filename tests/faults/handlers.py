@@ -6,15 +6,13 @@ A gate is a file beside the ledger, which the test makes.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import resource
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from rowlock import current_task
+from tests.deaths import die
 from tests.faults.ledger import of_process
 
 
@@ -74,25 +72,10 @@ async def sleepy(payload: Any) -> Any:
 async def poison(payload: Any) -> None:
     """Take the process down."""
     begin()
-    _die(payload["how"])
+    die(payload["how"])
 
 
 def poison_alone(payload: Any) -> None:
     """Take the process down, which is one of its own."""
     begin()
-    _die(payload["how"])
-
-
-def _die(how: str) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    match how:
-        case "exit":
-            os._exit(3)
-        case "segv":
-            ctypes.string_at(0)
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "memory":
-            limit = 1 << 30
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            bytearray(2 * limit)
+    die(payload["how"])

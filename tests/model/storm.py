@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from rowlock import TaskQueue
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock.models import TaskStatus
@@ -108,20 +109,24 @@ def sweeper(store: Store, luck: random.Random) -> Step:
 def client(store: Store, ids: Sequence[str], luck: random.Random) -> Step:
     async def work() -> None:
         await asyncio.sleep(luck.uniform(0, 0.02))
-        task_id = luck.choice(ids)
-        match luck.choice(("get", "get", "cancel", "ask", "retry", "remove")):
-            case "get":
-                await store.get(task_id)
-            case "cancel":
-                await store.cancel(task_id)
-            case "ask":
-                await store.cancel(task_id, running=True)
-            case "retry":
-                await store.retry(task_id)
-            case "remove" if luck.random() < 0.3:
-                await store.remove(task_id)
+        await meddle(store, luck.choice(ids), luck)
 
     return work
+
+
+async def meddle(tasks: Store | TaskQueue, task_id: str, luck: random.Random) -> None:
+    """Do one of the things that clients do to a task."""
+    match luck.choice(("get", "get", "cancel", "ask", "retry", "remove")):
+        case "get":
+            await tasks.get(task_id)
+        case "cancel":
+            await tasks.cancel(task_id)
+        case "ask":
+            await tasks.cancel(task_id, running=True)
+        case "retry":
+            await tasks.retry(task_id)
+        case "remove" if luck.random() < 0.3:
+            await tasks.remove(task_id)
 
 
 async def none_left(store: Store) -> bool:

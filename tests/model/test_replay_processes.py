@@ -25,6 +25,7 @@ from tests.model.node import MAX_LOST, SETTINGS
 from tests.model.protocol import Rules
 from tests.model.recorder import read, record
 from tests.model.replay import replay
+from tests.model.storm import meddle
 
 SEED = 5
 NODES = 3
@@ -161,18 +162,7 @@ async def use(queue: TaskQueue, ids: Sequence[str], luck: random.Random) -> None
     """What else clients do."""
     while True:
         await asyncio.sleep(luck.uniform(0, 0.05))
-        task_id = luck.choice(ids[-50:])
-        match luck.choice(("get", "get", "cancel", "ask", "retry", "remove")):
-            case "get":
-                await queue.get(task_id)
-            case "cancel":
-                await queue.cancel(task_id)
-            case "ask":
-                await queue.cancel(task_id, running=True)
-            case "retry":
-                await queue.retry(task_id)
-            case "remove" if luck.random() < 0.2:
-                await queue.remove(task_id)
+        await meddle(queue, luck.choice(ids[-50:]), luck)
 
 
 @contextmanager
