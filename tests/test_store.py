@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from rowlock import NewTask, TaskQueue
 from rowlock._ids import id_instant, new_id
-from rowlock._operations import Outcome
+from rowlock._operations import Operation, Outcome
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock._url import async_url
 from rowlock.errors import RowlockError
-from rowlock.models import TaskStatus
+from rowlock.models import Task, TaskStatus
 from tests.stores import (
     LEASE,
     START,
@@ -974,6 +974,61 @@ async def test_sweep_and_extension_at_once_agree(database: str) -> None:
         for row in rows:
             held = (await existing(one, row.id)).status == "processing"
             assert held == (row.id not in swept)
+
+
+async def _sweep_with_a_pause(
+    store: Store, meanwhile: Callable[[], Awaitable[object]], now: datetime
+) -> list[Task]:
+    """Sweep in two transactions: what has expired is read, and later written."""
+    sweep = store._sweep(9, now)
+
+    def read() -> Operation[Sequence[Any]]:
+        rows = yield next(sweep)
+        return rows
+
+    rows = await store._write(read())
+    assert len(rows) == 1
+    await meanwhile()
+
+    def write() -> Operation[tuple[int, list[Task]]]:
+        answer = rows
+        while True:
+            try:
+                step = sweep.send(answer)
+            except StopIteration as stop:
+                found: tuple[int, list[Task]] = stop.value
+                return found
+            answer = yield step
+
+    _, changed = await store._write(write())
+    return changed
+
+
+@pytest.mark.parametrize("retries", [None, 0])
+@pytest.mark.parametrize("retain_for", [-1, 0])
+@pytest.mark.parametrize("what", ["extended", "put back", "claimed again", "claimed by itself"])
+async def test_what_happens_while_a_sweep_pauses_is_kept(
+    database: str, what: str, retain_for: int, retries: int | None
+) -> None:
+    """Fails where it writes by id, by status, or without looking at the clock again."""
+    async with open_store(database, retry_interval=0) as store:
+        row = await insert_and_claim(store, retain_for=retain_for, retries_remaining=retries)
+
+        async def meanwhile() -> None:
+            if what == "extended":
+                attempts = [(row.id, row.attempt)]
+                assert await store.extend("worker", attempts, LEASE, at(LEASE)) == {row.id}
+            else:
+                assert await store.release("worker", [(row.id, row.attempt)], at(LEASE))
+                if what != "put back":
+                    holder = "worker" if what == "claimed by itself" else "other"
+                    # Its lease, too, has run out.
+                    await claim_one(store, holder=holder, now=at(LEASE), lease=0)
+            before.extend(await stored(database))
+
+        before: list[tuple[Any, ...]] = []
+        assert await _sweep_with_a_pause(store, meanwhile, at(LEASE)) == []
+        assert await stored(database) == before
 
 
 async def test_forget_takes_a_bounded_batch_of_the_oldest(database: str) -> None:
