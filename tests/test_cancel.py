@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from rowlock import HandlerOptions, InvalidArgumentError, Limits, Task, TaskQueue, TaskStatus
 from rowlock._endings import CANCELLED, Ending
+from rowlock._events import Events
 from rowlock._frames import pack
 from rowlock._handlers import Handler
 from rowlock._operations import Outcome
-from rowlock._pools import Pool
+from rowlock._pools import Job, Pool
 from rowlock._processes import _Process
 from rowlock._statements import TaskRow
 from rowlock._store import Store
-from rowlock._worker import Worker
+from rowlock._worker import Worker, WorkerSettings
 from tests import cancel_handlers
 from tests.cancel_handlers import START_GATE
 from tests.helpers import eventually
@@ -539,6 +541,22 @@ async def test_a_request_while_the_claim_is_under_way(
         gate.set()
         await seen(marks / "began")
         await eventually((marks / "cancelled").exists, timeout=TIMEOUT)
+
+
+async def test_a_busy_worker_looks_no_longer_than_it_has_to(database: str) -> None:
+    """Fails where it looks again for as long as it holds anything that was claimed just now."""
+    settings = WorkerSettings(
+        lease=60, sweep_interval=60, poll_interval=60, stop_timeout=1, notify=False, limits=Limits()
+    )
+    async with open_store(database) as store:
+        worker = Worker(store, Events(), settings, lambda _: False)
+        worker.hint_cancel(None)
+        for _ in range(8):
+            job = Job(await insert_and_claim(store), time.monotonic(), cast(Pool, None))
+            worker._held[job.key] = job
+            if await worker.heed():
+                return
+    pytest.fail("it looks for ever")
 
 
 # One pool.

@@ -34,8 +34,8 @@ class Job:
 
     Attributes:
         row: the row as it was claimed.
-        claimed_at: `time.monotonic()` of the claim.
-        leased_at: `time.monotonic()` of the last claim or extension of its lease.
+        claimed_at: `time.monotonic()` when its claim began.
+        leased_at: `time.monotonic()` when that, or the last extension of its lease, began.
         pool: the pool that it was given to.
         executor: what runs its handler, None at any other time.
         told: its task is to be cancelled, and its handler has been told.
@@ -55,9 +55,9 @@ class Job:
         "told",
     )
 
-    def __init__(self, row: TaskRow, leased_at: float, pool: Pool) -> None:
+    def __init__(self, row: TaskRow, claimed_at: float, pool: Pool) -> None:
         self.row = row
-        self.claimed_at = self.leased_at = leased_at
+        self.claimed_at = self.leased_at = claimed_at
         self.pool = pool
         self.executor: Executor | None = None
         self.told = False

@@ -7,9 +7,10 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from rowlock._endings import Ending, describe
@@ -91,7 +92,10 @@ class Worker:
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
-        self._maybe_asked = False
+        # `time.monotonic()` of the last hint that was not heeded in full, and of the claim that
+        # is under way.
+        self._asked_at: float | None = None
+        self._claiming_since = inf
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._claims = Loop("claim", self.claim, events.emit)
@@ -248,20 +252,9 @@ class Worker:
             return poll
         # Before the claim: a hint that comes while it runs must not be forgotten after it.
         self._maybe_more.difference_update(rooms)
-        leased_at = time.monotonic()
-        rows = await self._store.claim(self.holder, rooms, self._lease)
-        if rows and time.monotonic() - leased_at > self._settings.lease / 3:
-            # The answer came late (a handler blocked the loop): some leases may be lost already.
-            leased_at = time.monotonic()
-            attempts = [(row.id, row.attempt) for row in rows]
-            kept = await self._store.extend(self.holder, attempts, self._lease)
-            rows = [row for row in rows if row.id in kept]
-        jobs = [Job(row, leased_at, pools[row.type]) for row in rows]
-        for job in jobs:
-            self._held[job.key] = job
-            self._emit_claimed(job.row)
-        taken = Counter(row.type for row in rows)
-        if len(rows) < MOST_OF_A_CLAIM:
+        jobs = await self._take(pools, rooms)
+        taken = Counter(job.row.type for job in jobs)
+        if len(jobs) < MOST_OF_A_CLAIM:
             self._maybe_more.update(name for name, count in taken.items() if count >= rooms[name])
         else:
             self._maybe_more.update(rooms)
@@ -275,10 +268,29 @@ class Worker:
             else:
                 job.pool.submit(job)
         await self._put_back(orphans)
-        if rows or hinted:
+        if jobs or hinted:
             return 0.0
         # Due and not to be had: somebody holds the row's lock.
         return min(poll, 0.05)
+
+    async def _take(self, pools: Mapping[str, Pool], rooms: Mapping[str, int]) -> list[Job]:
+        claimed_at = leased_at = self._claiming_since = time.monotonic()
+        try:
+            rows = await self._store.claim(self.holder, rooms, self._lease)
+            if rows and time.monotonic() - leased_at > self._settings.lease / 3:
+                # The answer came late (a handler blocked the loop): some leases may be lost.
+                leased_at = time.monotonic()
+                attempts = [(row.id, row.attempt) for row in rows]
+                kept = await self._store.extend(self.holder, attempts, self._lease)
+                rows = [row for row in rows if row.id in kept]
+            jobs = [Job(row, claimed_at, pools[row.type]) for row in rows]
+            for job in jobs:
+                job.leased_at = leased_at
+                self._held[job.key] = job
+                self._emit_claimed(job.row)
+            return jobs
+        finally:
+            self._claiming_since = inf
 
     def _emit_claimed(self, row: TaskRow) -> None:
         if not self._observed(row.type):
@@ -399,24 +411,26 @@ class Worker:
     def hint_cancel(self, holder: str | None) -> None:
         """Somebody may have asked to cancel a task of a holder, or of any."""
         if holder in (None, self.holder):
-            self._maybe_asked = True
+            self._asked_at = time.monotonic()
             self._cancels.wake()
 
     async def heed(self) -> float:
         """Cancel once what somebody asked to cancel; leave out what will soon have ended."""
-        hinted, self._maybe_asked = self._maybe_asked, False
-        age = _CANCEL_GAP if hinted else self._settings.poll_interval
-        limit = time.monotonic() - age
+        asked_at, poll = self._asked_at, self._settings.poll_interval
+        limit = time.monotonic() - (poll if asked_at is None else _CANCEL_GAP)
+        # What was claimed since then cannot have been meant; what was before is old enough.
+        in_full = asked_at is not None and asked_at <= limit and self._claiming_since > asked_at
         keys = [key for key, job in self._held.items() if job.claimed_at <= limit]
-        if hinted and (len(keys) < len(self._held) or self._claiming.locked()):
-            self._maybe_asked = True  # it may be about what was claimed just now
         if keys:
             asked = await self._store.asked(self.holder, keys)
             for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
                 job.pool.cancel(job)
-        if hinted:
-            await asyncio.sleep(_CANCEL_GAP)
-        return 0.0 if self._maybe_asked else self._settings.poll_interval
+        if in_full and self._asked_at == asked_at:
+            self._asked_at = None
+        if self._asked_at is None:
+            return poll
+        await asyncio.sleep(_CANCEL_GAP)
+        return 0.0
 
     # Leases.
 
