@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
+import os
 import platform
 import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import rowlock
 from benchmarks import (
     backlog,
     cost,
@@ -45,6 +48,7 @@ _BENCHMARKS: dict[str, Benchmark] = {
 def main() -> int:
     arguments = _parser().parse_args()
     print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    _compile()
     report = Report()
     good = True
     with servers(arguments.database, arguments.only) as found:
@@ -58,6 +62,14 @@ def main() -> int:
         else:
             arguments.json.write_text(f"{text}\n")
     return 0 if good else 1
+
+
+def _compile() -> None:
+    # Each process would else compile rowlock anew where Python is told not to write byte code,
+    # which installed libraries come with.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for file in (rowlock.__file__, __file__):
+        compileall.compile_dir(Path(file).parent, quiet=1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from statistics import median
@@ -33,11 +32,6 @@ def import_seconds(rounds: int) -> dict[str, float]:
 
 
 def _once(statement: str) -> float:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM.format(statement)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    command = [sys.executable, "-c", _PROGRAM.format(statement)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
