@@ -77,8 +77,10 @@ class InLoop(Executor):
     """Calls handlers in the event loop."""
 
     _slot: asyncio.Task[Any] | None = None
+    _runs = False
 
     async def start(self) -> None:
+        self._slot = asyncio.current_task()
         await self._hook(self._handler.initialise)
 
     async def _hook(self, function: Callable[[], Any] | None) -> None:
@@ -90,7 +92,7 @@ class InLoop(Executor):
     async def run(self, row: TaskRow, link: Link) -> Ending:
         handler = self._handler
         timeout = handler.options.timeout
-        self._slot = asyncio.current_task()
+        self._runs = True
         token = None
         try:
             running, arguments = self._running(row, link)
@@ -109,25 +111,21 @@ class InLoop(Executor):
         else:
             ending = returned(result, handler.source, self._limits)
         finally:
-            self._slot = None
+            self._runs = False
             if token is not None:
                 running_task.reset(token)  # the hooks have no task
-        await self._clear_cancellation()
+        slot = self._slot
+        if slot is not None and slot.cancelling():
+            # Of the handler, which may have swallowed it or cancelled its own task: the next one
+            # in this slot must not meet it.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            while slot.cancelling():
+                slot.uncancel()
         return ending
 
-    async def _clear_cancellation(self) -> None:
-        # Of the handler, which may have swallowed it or cancelled its own task: the next one in
-        # this slot must not meet it.
-        slot = asyncio.current_task()
-        if slot is None or not slot.cancelling():
-            return
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        while slot.cancelling():
-            slot.uncancel()
-
     def interrupt(self) -> None:
-        if self._slot is not None:
+        if self._runs and self._slot is not None:
             self._slot.cancel()
 
     async def stop(self) -> None:
