@@ -24,6 +24,7 @@ class Figures:
         refused: stale writes that the database refused.
         accepted: stale writes that it accepted.
         drain: seconds from the last fault until nothing was left to run.
+        note: what else the scenario measured.
         problems: what else is wrong, for people.
     """
 
@@ -37,6 +38,7 @@ class Figures:
     refused: int = 0
     accepted: int = 0
     drain: float = 0.0
+    note: str = ""
     problems: list[str] = field(default_factory=list)
 
     def line(self) -> str:
@@ -48,7 +50,7 @@ class Figures:
             if each.type == "int"
         ]
         name = f"{self.scenario:<24} {self.database:<10}"
-        return "  ".join([name, *numbers, f"drain {self.drain:.1f} s"])
+        return "  ".join([name, *numbers, f"drain {self.drain:.1f} s", self.note]).rstrip()
 
 
 def check(figures: Figures, records: Sequence[Record], changes: Sequence[Change]) -> None:

@@ -39,12 +39,13 @@ SETTINGS = {
 
 
 def note_writes(ledger: Ledger) -> None:
-    """Have every store of this process write its claims and its fenced writes to the ledger."""
+    """Have every store of this process note its claims, fenced writes and retention passes."""
     for store in (PostgresStore, SqliteStore):
         _note_claims(store, ledger)
     _note(Store, "finish", ledger, lambda outcomes: [(o.row.id, o.row.attempt) for o in outcomes])
     _note(Store, "extend", ledger, list)
     _note(Store, "release", ledger, list)
+    _note_forgets(ledger)
 
 
 def _note_claims(store: Any, ledger: Ledger) -> None:
@@ -84,6 +85,19 @@ def _note(
         return answer
 
     setattr(store, name, noted)
+
+
+def _note_forgets(ledger: Ledger) -> None:
+    forget = Store.forget
+
+    async def noted(self: Store, *arguments: Any, **named: Any) -> int:
+        began = time.monotonic()
+        rows = await forget(self, *arguments, **named)
+        if rows:
+            ledger.append("forgot", rows=rows, seconds=time.monotonic() - began)
+        return rows
+
+    Store.forget = noted  # type: ignore[method-assign]
 
 
 def stall_leases() -> None:
