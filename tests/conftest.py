@@ -5,7 +5,7 @@ import inspect
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,6 +48,18 @@ def pytest_terminal_summary(
     if reason := config.stash.get(_NO_POSTGRES, None):
         terminalreporter.write_sep("!", "the PostgreSQL tests did NOT run", red=True, bold=True)
         terminalreporter.write_line(reason)
+
+
+@pytest.fixture
+def size(request: pytest.FixtureRequest) -> Callable[..., int]:
+    """Choose a number by `--faults`; a long run has the one for CI where there is no other."""
+
+    def choose(*, short: int, ci: int, long: int | None = None) -> int:
+        return {"short": short, "ci": ci, "long": ci if long is None else long}[
+            request.config.getoption("--faults")
+        ]
+
+    return choose
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Processes that trigger the same scheduled tasks, and are killed and started again meanwhile.
 
-By default 5 seconds and 20 scheduled tasks. ROWLOCK_TEST_STORM_SECONDS=40 and
-ROWLOCK_TEST_STORM_SCHEDULES=100 are the real size; the daily task then restarts 40 times.
+By default 5 seconds and 20 scheduled tasks; with `--faults=ci` 1,000 instants are due, with
+`--faults=long` 10,000. The daily task restarts 5, 10 or 40 times.
 
 Broken variants, which `tests.schedule_node` makes, and what the storm said to them:
 
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +41,6 @@ from tests.helpers import eventually
 from tests.schedule_node import CRASHED, names
 from tests.stores import execute, open_store
 
-SECONDS = int(os.environ.get("ROWLOCK_TEST_STORM_SECONDS", "5"))
-SCHEDULES = int(os.environ.get("ROWLOCK_TEST_STORM_SCHEDULES", "20"))
 SEED = 9
 PATIENCE = 60.0
 INTERVAL = 1000
@@ -58,7 +56,7 @@ FAKETIME_PATTERNS = (
 )
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 3 * SECONDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def present() -> int:
@@ -97,8 +95,8 @@ class Nodes:
     directory: Path
     environments: Sequence[Mapping[str, str]] = ({},)
     start: int | None = field(default_factory=lambda: math.ceil(time.time()) * 1000)
-    tasks: int = SCHEDULES // 2
-    calls: int = SCHEDULES // 2
+    tasks: int = 10
+    calls: int = 10
     options: Sequence[str] = ()
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
@@ -330,11 +328,15 @@ def unexplained(missing: Sequence[int], moments: Mapping[int, float], kills: Seq
 
 
 async def storm(
-    url: str, directory: Path, count: int, *options: str, seconds: float = SECONDS
+    url: str, directory: Path, count: int, *options: str, seconds: float, schedules: int = 20
 ) -> Figures:
     """Kill some of so many nodes at random for so many seconds, and count."""
     random_ = random.Random(SEED)
-    with launched(Nodes(url, directory, [{} for _ in range(count)], options=options)) as nodes:
+    half = schedules // 2
+    nodes = Nodes(
+        url, directory, [{} for _ in range(count)], tasks=half, calls=half, options=options
+    )
+    with launched(nodes):
         await nodes.all_ready()
         end = time.time() + seconds
         while (moment := min(end, next_kill(random_))) < end:
@@ -357,8 +359,13 @@ async def passed(moment: float) -> None:
     await eventually(lambda: time.time() >= moment, PATIENCE)
 
 
-async def test_each_instant_triggers_once(database: str, tmp_path: Path) -> None:
-    (await storm(database, tmp_path, 4 if database.startswith("sqlite") else 8)).assert_right()
+async def test_each_instant_triggers_once(
+    database: str, tmp_path: Path, size: Callable[..., int]
+) -> None:
+    count = 4 if database.startswith("sqlite") else 8
+    seconds, schedules = size(short=5, ci=10, long=100), size(short=20, ci=100)
+    figures = await storm(database, tmp_path, count, seconds=seconds, schedules=schedules)
+    figures.assert_right()
 
 
 async def test_the_storm_finds_a_lack_of_compare_and_set(database: str, tmp_path: Path) -> None:
@@ -438,7 +445,7 @@ async def test_clocks_that_are_two_hours_apart(postgres_url: str, tmp_path: Path
 
 
 async def test_a_daily_task_stays_daily_however_often_its_process_restarts(
-    database: str, tmp_path: Path
+    database: str, tmp_path: Path, size: Callable[..., int]
 ) -> None:
     """Fails if times that are given again replace what is stored."""
     nodes = Nodes(database, tmp_path, start=None, tasks=1, calls=1)
@@ -446,7 +453,7 @@ async def test_a_daily_task_stays_daily_however_often_its_process_restarts(
     seen = []
     with launched(nodes):
         async with open_store(database) as store:
-            for restart in range(SECONDS + 1):
+            for restart in range(size(short=5, ci=10, long=40) + 1):
                 if restart:
                     if restart % 2:
                         nodes.kill(0)

@@ -39,18 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
-@pytest.fixture
-def size(request: pytest.FixtureRequest) -> Callable[..., int]:
-    """Choose a number by `--faults`; a long run has the one for CI where there is no other."""
-
-    def choose(*, short: int, ci: int, long: int | None = None) -> int:
-        return {"short": short, "ci": ci, "long": ci if long is None else long}[
-            request.config.getoption("--faults")
-        ]
-
-    return choose
-
-
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Where nodes are forked."""
