@@ -37,6 +37,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from rowlock import _indexes  # noqa: F401  the metadata has them then
 from rowlock._tables import VERSION_TABLE, metadata
 from rowlock._url import async_url, shown
 from rowlock.errors import DatabaseUnavailableError, InvalidArgumentError, SchemaError
