@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
@@ -44,12 +43,14 @@ def integer(name: str, value: int, minimum: int, maximum: int) -> int:
 
 def label(name: str, value: str, max_length: int) -> str:
     """Return a task type or a key: text that both databases store and index."""
-    with suppress(TypeError, UnicodeEncodeError):
+    try:
         # The very text: the `str()` of an enumeration's member may be its name.
         text = str.__str__(value)
         text.encode("utf-8")
         if 1 <= len(text) <= max_length and "\0" not in text:
             return text
+    except (TypeError, UnicodeEncodeError):
+        pass
     refuse(name, value, f"text of 1 to {max_length} characters without NUL and lone surrogates")
 
 
