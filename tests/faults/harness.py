@@ -141,7 +141,8 @@ class Run:
         arguments = ["--gap", str(gap), "--payload", json.dumps(payload or {})]
         arguments += [] if count is None else ["--count", str(count)]
         arguments += ["--keyed"] if keyed else []
-        arguments += ["--name", name] if name else []
+        # Not by its process: of thousands two may have the same number.
+        arguments += ["--name", name or f"producer-{len(self.nodes)}"]
         arguments += ["--crash", crash] if crash else []
         return self.start("producer", *types, *arguments, url=url, environment=environment)
 

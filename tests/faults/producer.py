@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -123,7 +122,7 @@ def main() -> None:
     parser.add_argument(
         "--keyed", action="store_true", help="create by idempotency key, until it is acknowledged"
     )
-    parser.add_argument("--name", default=str(os.getpid()), help="what its keys begin with")
+    parser.add_argument("--name", required=True, help="what its keys begin with")
     parser.add_argument("--crash", choices=crash.PRODUCER)
     arguments = parser.parse_args()
     ledger = Ledger(arguments.ledger)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.faults.harness import Run
+from tests.faults.harness import PATIENCE, Run
 from tests.faults.servers import Server, server
 from tests.helpers import eventually
 
@@ -43,7 +43,8 @@ async def test_server_crash(own_server: Server, begin: Begin, size: Size) -> Non
         assert all(node.process.poll() is None for node in [*workers, producer]), run.log()
     await run.recorded(run.count("acknowledged") + 1, "acknowledged")
     producer.kill()
-    await run.finish()
+    # More was created meanwhile than was run.
+    await run.finish(PATIENCE + run.cycles)
 
 
 @pytest.fixture
