@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from rowlock._events import Events, TaskChanged
 from rowlock._loop import Loop
 from rowlock._store import Store
 
 BATCH = 500
+# A batch of the retention is to take about so many seconds: on SQLite nobody else can write
+# meanwhile. It is never smaller than this, or it might never end.
+_SECONDS = 0.05
+_SMALLEST = 10
 
 
 class Sweeper:
@@ -22,6 +29,7 @@ class Sweeper:
         self._store = store
         self._events = events
         self._interval = interval
+        self._limit = BATCH
         self.loop = Loop("sweeper", self.sweep, events.emit, jitter=0.1)
 
     async def sweep(self) -> float:
@@ -31,6 +39,17 @@ class Sweeper:
             found, changed = await self._store.sweep(BATCH)
             for task in changed:
                 self._events.emit(TaskChanged(task))
-        while await self._store.forget(BATCH) == BATCH:
-            pass
+        await self._forget()
         return self._interval
+
+    async def _forget(self) -> None:
+        while True:
+            began = time.monotonic()
+            full = await self._store.forget(self._limit) == self._limit
+            taken = time.monotonic() - began
+            if not full:
+                return
+            fitting = int(self._limit * _SECONDS / max(taken, 0.001))
+            self._limit = min(BATCH, 2 * self._limit, max(_SMALLEST, fitting))
+            # Half of the time is left to others: no lock is fair to who waits for SQLite's.
+            await asyncio.sleep(taken)

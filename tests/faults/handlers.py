@@ -53,11 +53,15 @@ async def gated(payload: Any) -> Any:
 
 
 async def blocking(payload: Any) -> Any:
-    """Wait in the same way, and block the loop, so that nothing else of the loop runs before."""
+    """Wait in the same way, and block the loop, so that nothing else of the loop runs before.
+
+    Only the first two attempts wait: where a machine is so busy that the second one is lost, too,
+    a third one may come to the process whose outcome of the first is still to be written.
+    """
     begin()
     # Of what takes so long, none is claimed ahead.
     time.sleep(0.1)
-    while not _gate().exists():
+    while current_task().attempt <= 2 and not _gate().exists():
         time.sleep(0.01)
     return end()
 

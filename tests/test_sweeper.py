@@ -1,0 +1,50 @@
+"""How the sweeper goes about what is past its retention."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from rowlock._events import Events
+from rowlock._store import Store
+from rowlock._sweeper import BATCH, Sweeper
+
+
+class SlowStore:
+    """Has endless rows to forget until it is quick, and takes a while for each batch."""
+
+    def __init__(self, slow: int, quick: int) -> None:
+        self.limits: list[int] = []
+        self._slow = slow
+        self._all = slow + quick
+
+    async def sweep(self, limit: int) -> tuple[int, list[Any]]:
+        return 0, []
+
+    async def forget(self, limit: int) -> int:
+        self.limits.append(limit)
+        if len(self.limits) <= self._slow:
+            await asyncio.sleep(0.2)
+        return limit if len(self.limits) < self._all else limit - 1
+
+
+async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
+    """Fails where the batch is what it was."""
+    store = SlowStore(slow=2, quick=8)
+    sweeper = Sweeper(cast(Store, store), Events(), 60)
+    await sweeper.sweep()
+    first, second, third, *rest = store.limits
+    assert first == BATCH
+    assert first > second > third
+    # A machine that pauses makes a quick one seem slow.
+    assert max(rest) > third
+    assert max(store.limits) == BATCH
+
+
+async def test_what_a_batch_takes_is_remembered() -> None:
+    store = SlowStore(slow=2, quick=0)
+    sweeper = Sweeper(cast(Store, store), Events(), 60)
+    await sweeper.sweep()
+    *_, last = store.limits
+    await sweeper.sweep()
+    assert store.limits[-1] == last < BATCH
