@@ -662,20 +662,23 @@ async def test_a_failure_waits_for_the_next_try(database: str, own: int | None) 
         assert (task.date_completed, task.date_retain_until) == (None, None)
 
 
-@pytest.mark.parametrize(("how", "most"), [("failed", 11), ("lost", 20)])
+@pytest.mark.parametrize(
+    ("how", "times", "most"), [("failed", 1, 11), ("lost", 1, 20), ("lost", 3, 40)]
+)
 async def test_what_failed_together_does_not_come_back_together(
-    database: str, how: str, most: int
+    database: str, how: str, times: int, most: int
 ) -> None:
     """Fails where all wait the same: what runs beside a deadly task is lost as often as it is."""
     async with open_store(database, retry_interval=10_000) as store:
         store.spread = Store.spread
         ids = await store.insert_many([new_row(retain_for=-1) for _ in range(100)], START)
-        rows = await store.claim("worker", {"t": 100}, LEASE, START)
-        now = at(LEASE)
-        if how == "failed":
-            await store.finish("worker", [failure(row) for row in rows], now=now)
-        else:
-            await store.sweep(100, now)
+        for time in range(times):
+            rows = await store.claim("worker", {"t": 100}, LEASE, at(time * HOUR))
+            now = at(time * HOUR + LEASE)
+            if how == "failed":
+                await store.finish("worker", [failure(row) for row in rows], now=now)
+            else:
+                await store.sweep(100, now)
         waits = [((await existing(store, each)).run_at - now).total_seconds() for each in ids]
     assert 10 <= min(waits) < (10 + most) / 2 < max(waits) <= most
     assert len(set(waits)) > 50

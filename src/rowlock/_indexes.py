@@ -20,61 +20,33 @@ load all that it knows of PostgreSQL.
 
 from __future__ import annotations
 
-from sqlalchemy import Index
+from typing import Any
+
+from sqlalchemy import ColumnElement, Index
 
 from rowlock._tables import scheduled_task, task
 
-_pending = task.c.status == "pending"
-Index(
-    "ix_rowlock_task_claim",
-    task.c.type,
-    task.c.priority.desc(),
-    task.c.run_at,
-    task.c.id,
-    postgresql_where=_pending,
-    sqlite_where=_pending,
-)
-_resting = task.c.status != "processing"
-for _name, *_columns in (
-    ("status_id", task.c.status, task.c.id),
-    ("type_status_id", task.c.type, task.c.status, task.c.id),
-    ("status_modified", task.c.status, task.c.date_modified, task.c.id),
-    ("type_status_modified", task.c.type, task.c.status, task.c.date_modified, task.c.id),
-):
-    Index(
-        f"ix_rowlock_task_{_name}",
-        *_columns,
-        postgresql_where=_resting,
-        sqlite_where=_resting,
-    )
-_processing = task.c.status == "processing"
-Index(
-    "ix_rowlock_task_processing",
-    task.c.status,
-    task.c.id,
-    postgresql_where=_processing,
-    sqlite_where=_processing,
-)
-_retained = task.c.date_retain_until.is_not(None)
-Index(
-    "ix_rowlock_task_retain",
-    task.c.date_retain_until,
-    postgresql_where=_retained,
-    sqlite_where=_retained,
-)
-_keyed = task.c.key.is_not(None)
-Index(
-    "uq_rowlock_task_key",
-    task.c.key,
-    unique=True,
-    postgresql_where=_keyed,
-    sqlite_where=_keyed,
-)
 
-_waiting = scheduled_task.c.next_trigger.is_not(None)
-Index(
-    "ix_rowlock_scheduled_task_due",
-    scheduled_task.c.next_trigger,
-    postgresql_where=_waiting,
-    sqlite_where=_waiting,
+def _partial(
+    name: str, where: ColumnElement[bool], *columns: ColumnElement[Any], unique: bool = False
+) -> None:
+    Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
+
+
+_c = task.c
+_partial(
+    "ix_rowlock_task_claim", _c.status == "pending", _c.type, _c.priority.desc(), _c.run_at, _c.id
 )
+for _name, *_columns in (
+    ("status_id", _c.status, _c.id),
+    ("type_status_id", _c.type, _c.status, _c.id),
+    ("status_modified", _c.status, _c.date_modified, _c.id),
+    ("type_status_modified", _c.type, _c.status, _c.date_modified, _c.id),
+):
+    _partial(f"ix_rowlock_task_{_name}", _c.status != "processing", *_columns)
+_partial("ix_rowlock_task_processing", _c.status == "processing", _c.status, _c.id)
+_partial("ix_rowlock_task_retain", _c.date_retain_until.is_not(None), _c.date_retain_until)
+_partial("uq_rowlock_task_key", _c.key.is_not(None), _c.key, unique=True)
+
+_next = scheduled_task.c.next_trigger
+_partial("ix_rowlock_scheduled_task_due", _next.is_not(None), _next)

@@ -398,16 +398,19 @@ class Operations(ABC):
         }
 
     def _wait(self, outcome: Outcome) -> int:
-        interval = outcome.row.retry_interval
+        row = outcome.row
+        interval = row.retry_interval
         if interval is None:
             interval = self._retry_interval
         elif not isinstance(interval, int) or not 0 <= interval <= MAX_DURATION_MS:
             # Not of rowlock: an instant that no date can hold would fail its whole batch.
             interval = MAX_DURATION_MS
         # What failed together, as when a service is away, is not tried again together. What was
-        # lost together even less: one of them may be what brings its worker down, and would take
-        # the others with it to the bound.
-        spread = min(interval, _MAX_SPREAD) if outcome.ending.lost else interval / 10
+        # lost together even less, and less each time: one of them may be what brings its worker
+        # down, and would take the others with it to the bound.
+        spread = interval / 10
+        if outcome.ending.lost:
+            spread = min(max(interval, interval * (row.lost_workers + 1)), _MAX_SPREAD)
         return interval + int(spread * self.spread * random.random())  # noqa: S311
 
     def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:

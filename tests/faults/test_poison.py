@@ -12,7 +12,7 @@ from tests.faults.producer import create_all
 from tests.helpers import eventually
 from tests.stores import execute
 
-BOUND = 5  # as it is by default
+BOUND = 4
 OTHERS = 10
 KINDS = {
     # The worker goes with it, and somebody starts another one.
