@@ -70,6 +70,8 @@ async def test_every_task_fails_by_itself(
         )
         for name, task_id in zip(names, ids, strict=True):
             task = await ended(queue, task_id)
-            assert (name, task.status, task.attempt) == (name, TaskStatus.FAILED, 1)
+            assert (name, task.status) == (name, TaskStatus.FAILED)
+            # Not the attempt: a busy machine puts back what has not begun. Lost, it would say so.
             assert task.error is not None
+            assert task.error.source == f"{MODULE}.{handler}"
             assert len(task.error.model_dump_json().encode()) <= 2 * Limits().error_bytes
