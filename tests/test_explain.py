@@ -321,7 +321,7 @@ async def _explain(
     parameters: Mapping[str, Any],
 ) -> Mapping[str, Any]:
     """The plan of the very text that the library sends, prepared as the driver prepares it."""
-    given = ", ".join(_literal(parameters[name]) for name in statement.names)
+    given = ", ".join(map(_literal, _postgres.in_order(statement, parameters)))
     execute = "EXECUTE explained" + (f"({given})" if given else "")
     await connection.execute(f"PREPARE explained AS {statement.sql}")
     try:
@@ -367,7 +367,7 @@ async def _check_postgres(
                     most_rows = HELD_ROWS if name == "sweep" else MOST_ROWS
                     found = _complaints(explained, most_blocks, most_rows)
                     complaints += [f"{name}: {complaint}" for complaint in found]
-                    arguments = [parameters[parameter] for parameter in statement.names]
+                    arguments = _postgres.in_order(statement, parameters)
                     rows = await connection.fetch(statement.sql, *arguments)
                     statement, parameters = operation.send(rows)
             except StopIteration:

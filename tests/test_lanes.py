@@ -84,7 +84,7 @@ async def blocks(
     connection: asyncpg.Connection, statement: Any, parameters: Mapping[str, Any]
 ) -> int:
     """How many blocks a statement touches."""
-    arguments = [parameters[name] for name in statement.names]
+    arguments = _postgres.in_order(statement, parameters)
     transaction = connection.transaction()
     await transaction.start()
     plan = await connection.fetchval(

@@ -39,8 +39,8 @@ _LANES = """
     SELECT r.priority, r.since
     FROM unnest(
         (SELECT CAST(:lane_types AS text[])),
-        (SELECT CAST(:lane_priorities AS integer[])),
-        (SELECT CAST(:lane_sinces AS timestamptz[]))
+        (SELECT CAST(CAST(:lane_priorities AS text[]) AS integer[])),
+        (SELECT CAST(CAST(:lane_sinces AS text[]) AS timestamptz[]))
     ) AS r(type, priority, since)
     WHERE r.type = wanted.type
     UNION ALL
@@ -59,10 +59,13 @@ _LANES = """
 """
 # From a subquery the planner does not know what an array holds: it would else plan each claim
 # anew, in the hope of a better plan, which takes as long as to execute it.
-_TYPES = "(SELECT CAST(:types AS text[])), (SELECT CAST(:wholes AS boolean[]))"
+_TYPES = """
+    (SELECT CAST(:types AS text[])), (SELECT CAST(CAST(:wholes AS text[]) AS boolean[]))
+"""
 CHOSEN = f"""ctid = ANY(ARRAY(
     SELECT chosen.ctid
-    FROM unnest({_TYPES}, (SELECT CAST(:rooms AS integer[]))) AS wanted(type, whole, room)
+    FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text[]) AS integer[])))
+        AS wanted(type, whole, room)
     CROSS JOIN LATERAL (
         SELECT due.ctid
         FROM ({_LANES}) AS lane(priority, since)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     Table,
+    Text,
     any_,
     bindparam,
     event,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
@@ -89,7 +91,7 @@ class PostgresDialect(Dialect):
         # From a subquery the planner does not know how long they are, and expects few rows: what
         # it then looks up by key it would else find by a scan of the table.
         arrays = [
-            select(bindparam(f"all_{name}", type_=ARRAY(kind))).scalar_subquery()
+            select(sql_cast(bindparam(f"all_{name}", type_=_TEXTS), ARRAY(kind))).scalar_subquery()
             for name, kind in columns.items()
         ]
         rows = func.unnest(*arrays).table_valued(
@@ -104,6 +106,10 @@ class PostgresDialect(Dialect):
         compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
         return Statement(str(compiled), compiled.positiontup or (), {}, core)
 
+
+# Arrays travel as texts: of any other array asyncpg asks the server what it is, on each connection
+# anew, which takes longer than a claim.
+_TEXTS = ARRAY(Text())
 
 _dialect = PostgresDialect()
 _claim = _dialect.compile(Statements(_dialect).claim(text(CHOSEN)))
@@ -354,6 +360,12 @@ class PostgresStore(Store):
         return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
+_INFINITIES = {
+    datetime.min.replace(tzinfo=UTC): "-infinity",
+    datetime.max.replace(tzinfo=UTC): "infinity",
+}
+
+
 class _Fetch:
     """Sends statements to a driver connection."""
 
@@ -361,7 +373,7 @@ class _Fetch:
         self.driver = driver
 
     async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
-        arguments = [parameters[name] for name in statement.names]
+        arguments = in_order(statement, parameters)
         for pause in _PAUSES:
             try:
                 return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
@@ -371,6 +383,23 @@ class _Fetch:
                     raise
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
         return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+
+
+def in_order(statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+    """Return the parameters as the driver takes them."""
+    return [
+        [item if item is None or isinstance(item, str) else _text(item) for item in value]
+        if isinstance(value, list)
+        else value
+        for value in map(parameters.__getitem__, statement.names)
+    ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        # As asyncpg sends a single one.
+        return _INFINITIES.get(value) or value.isoformat()
+    return str(value)
 
 
 async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
