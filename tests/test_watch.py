@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from types import SimpleNamespace
@@ -13,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from rowlock._changes import Glances, Notified
+from rowlock._changes import _REST, Glances, Notified
 from rowlock._events import Event
 from rowlock._loop import Loop
 from rowlock._sqlite import SqliteStore
 from rowlock._store import Store
 from tests.helpers import eventually
-from tests.stores import open_store
+from tests.stores import new_row, open_store
 
 _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of writes")
 
@@ -115,7 +117,7 @@ async def test_a_commit_that_shows_late_is_seen(
             nonlocal stale
             if stale > 0:
                 stale -= 1
-                return [(store._seen_version,)]
+                return store._seen_version
             return await in_thread(*arguments)
 
         watching = Watching(store)
@@ -126,6 +128,36 @@ async def test_a_commit_that_shows_late_is_seen(
                     watching.woken, stale = 0, 5
                     other.execute(f"PRAGMA user_version = {number + 1}")
                     await eventually(lambda: watching.woken > 0, timeout=2)
+
+
+@_LINUX
+async def test_who_writes_does_not_wait_for_the_end_of_a_look(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if a look keeps the connection that somebody waits for."""
+    looking = threading.Event()
+
+    def glimpse(seconds: float) -> None:
+        looking.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr("rowlock._sqlite.time", SimpleNamespace(**vars(time) | {"sleep": glimpse}))
+    monkeypatch.setattr("rowlock._changes._PATIENCE", 60.0)
+    async with open_store(sqlite_url) as store, Watching(store).running():
+        assert isinstance(store, SqliteStore)
+        changes = store._changes
+        assert isinstance(changes, Notified)
+
+        async def looks() -> bool:
+            if changes._pause == _REST:
+                # Linux tells of this write, too, and no commit of another connection follows.
+                await store.insert(new_row())
+            return looking.is_set()
+
+        await eventually(looks)
+        monkeypatch.setattr("rowlock._changes._PATIENCE", 0.0)
+        async with asyncio.timeout(10):
+            await store.insert(new_row())
 
 
 @_LINUX

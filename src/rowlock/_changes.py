@@ -15,9 +15,12 @@ from typing import Protocol
 
 INTERVAL = 0.005
 
-# The first pause between two looks after a change, and the length at which it was the last one;
-# each is twice as long as the one before.
-_FIRST = 0.0005
+# The first look after a silence lasts so many seconds: a commit soon shows, and no timer of an
+# event loop is so fine.
+_PATIENCE = 0.002
+# The pause after it, and the length at which it was the last one; each is twice as long as the
+# one before.
+_FIRST = 0.001
 _LAST = 0.1
 _REST = 3600.0
 
@@ -32,8 +35,8 @@ _TICK = 0.02
 class Changes(Protocol):
     """Says when to look."""
 
-    async def are_likely(self) -> bool:
-        """Whether to look now."""
+    async def patience(self) -> float | None:
+        """Return the seconds that a look may wait for a change, None if there is no need of one."""
 
     def pause(self) -> float:
         """Return the seconds until it is to be asked again."""
@@ -62,9 +65,9 @@ def changes_of(file: str | None, wake: Callable[[], None]) -> Changes:
 class Unknown:
     """What cannot be watched from outside."""
 
-    async def are_likely(self) -> bool:
-        """Say yes."""
-        return True
+    async def patience(self) -> float:
+        """Return none."""
+        return 0.0
 
     def pause(self) -> float:
         """Return the interval."""
@@ -96,14 +99,14 @@ class Notified:
             self._inotify.close()
             raise
 
-    async def are_likely(self) -> bool:
-        """Whether it was written to lately."""
+    async def patience(self) -> float | None:
+        """Return some at first, and none where it was not written to lately."""
         if self._pause == _REST:
-            return False
+            return None
         if self._inotify.read(timeout=0):
             self._pause = min(self._pause, INTERVAL)
             self._written_at = time.monotonic()
-        return True
+        return _PATIENCE if self._pause == _FIRST else 0.0
 
     def pause(self) -> float:
         """Return the seconds until the next look, or for ever."""
@@ -135,14 +138,14 @@ class Glances:
         self._look_until = 0.0
         self._looked = False
 
-    async def are_likely(self) -> bool:
-        """Whether it has changed lately; looks for some time."""
+    async def patience(self) -> float | None:
+        """Return none where it has changed lately; looks at it for some time."""
         for _ in range(_GLANCES):
             if self._has_changed():
                 self._looked = True
-                return True
+                return 0.0
             await asyncio.sleep(INTERVAL)
-        return False
+        return None
 
     def _has_changed(self) -> bool:
         try:

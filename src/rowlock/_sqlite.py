@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,7 @@ from rowlock._tables import task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
 
 BUSY_TIMEOUT_MS = 10_000
+_GLIMPSE = 0.0001
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -105,7 +107,6 @@ _first_due = _dialect.compile(
 )
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="item")
 _claim = _dialect.compile(Statements(_dialect).claim(task.c.id.in_(select(_ids.c.value))))
-_data_version = _dialect.compile(text("PRAGMA data_version"))
 
 _ABOVE_EVERY_PRIORITY = 2**31
 
@@ -120,6 +121,7 @@ class SqliteStore(Store):
     sql = Statements(_dialect)
     _reader: AsyncConnection | None = None
     _writer: AsyncConnection | None = None
+    _writing = 0
     _seen_version: int | None = None
     _file: str | None = None
     _changes: Changes | None = None
@@ -164,9 +166,12 @@ class SqliteStore(Store):
         """Look whether another connection has committed anything."""
         if self._changes is None:
             self._changes = changes_of(self._file, look)
-        if not await self._changes.are_likely():
+        patience = await self._changes.patience()
+        if patience is None:
             return self._changes.pause()
-        ((version,),) = await self._in_thread(self._writer, _run_read, _one(_data_version, {}))
+        version = await self._in_thread(
+            self._writer, _next_version, self._seen_version, patience, lambda: self._writing > 0
+        )
         if version != self._seen_version:
             self._seen_version = version
             wake(None)
@@ -251,6 +256,7 @@ class SqliteStore(Store):
 
     async def _write(self, operation: Operation[T]) -> T:
         abandoned = threading.Event()
+        self._writing += 1
         try:
             result: T = await self._in_thread(
                 self._writer, _run_write, operation, abandoned, self._checkpoints
@@ -258,6 +264,8 @@ class SqliteStore(Store):
         except asyncio.CancelledError:
             abandoned.set()
             raise
+        finally:
+            self._writing -= 1
         return result
 
     async def read(self, operation: Operation[T]) -> T:
@@ -375,9 +383,16 @@ def _legible(text: bytes) -> str:
     return text.decode("utf-8", "replace")
 
 
-def _one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:
-    rows = yield statement, parameters
-    return rows
+def _next_version(
+    driver: sqlite3.Connection, seen: int | None, patience: float, is_wanted: Callable[[], bool]
+) -> int:
+    # It changes with each commit of another connection. Who waits for this one goes first.
+    end = time.monotonic() + patience
+    while True:
+        (version,) = driver.execute("PRAGMA data_version").fetchone()
+        if version != seen or is_wanted() or time.monotonic() >= end:
+            return int(version)
+        time.sleep(_GLIMPSE)
 
 
 @contextmanager
