@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument(
-        "--tasks", type=int, default=20_000, help="of a drain; others in proportion"
+        "--tasks", type=int, default=field.TASKS, help="of a drain; others in proportion"
     )
     command.add_argument("--no-statistics", action="store_true", help="do not ANALYZE a backlog")
 

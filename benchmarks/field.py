@@ -50,7 +50,8 @@ DEEP = "deep"
 LATENCY = "latency"
 MODES = (*CREATES, *DRAINS, DEEP, LATENCY)
 
-_TASKS = 20_000
+# So many that the start of the workers is a small part of a drain.
+TASKS = 60_000
 _BACKLOG = 200_000
 _FIRST = 5000
 _ARRIVALS = 200
@@ -115,11 +116,11 @@ def _entrants(kind: str, wanted: list[str] | None) -> list[Entrant]:
 def _measure(databases: _Databases, entrant: Entrant, mode: str, tasks: int) -> dict[str, float]:
     peer = entrant.peer
     if mode in CREATES:
-        return _create(databases, entrant, mode, CREATES[mode] * tasks // _TASKS)
+        return _create(databases, entrant, mode, CREATES[mode] * tasks // TASKS)
     if mode == LATENCY:
         return _latency(databases, entrant)
     if mode == DEEP:
-        return _deep(databases, entrant, _BACKLOG * tasks // _TASKS)
+        return _deep(databases, entrant, _BACKLOG * tasks // TASKS)
     tasks = min(tasks, peer.rate * _SECONDS)
     return _drain(databases, entrant, DRAINS[mode], tasks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 import logging
@@ -224,6 +225,10 @@ async def _start(found: Any, target: str) -> TaskQueue:
     queue = await _queue_of(found, target)
     try:
         await queue.open()
+        # What was imported stays: a full collection that goes through all of it takes 50 ms, in
+        # which no handler runs.
+        gc.collect()
+        gc.freeze()
         await queue.start()
     except BaseException:
         await queue.close()
