@@ -38,9 +38,9 @@ _MOST_LANES = 16
 _LANES = """
     SELECT r.priority, r.since
     FROM unnest(
-        (SELECT CAST(:lane_types AS text[])),
-        (SELECT CAST(CAST(:lane_priorities AS text[]) AS integer[])),
-        (SELECT CAST(CAST(:lane_sinces AS text[]) AS timestamptz[]))
+        (SELECT CAST(CAST(:lane_types AS text) AS text[])),
+        (SELECT CAST(CAST(:lane_priorities AS text) AS integer[])),
+        (SELECT CAST(CAST(:lane_sinces AS text) AS timestamptz[]))
     ) AS r(type, priority, since)
     WHERE r.type = wanted.type
     UNION ALL
@@ -60,11 +60,11 @@ _LANES = """
 # From a subquery the planner does not know what an array holds: it would else plan each claim
 # anew, in the hope of a better plan, which takes as long as to execute it.
 _TYPES = """
-    (SELECT CAST(:types AS text[])), (SELECT CAST(CAST(:wholes AS text[]) AS boolean[]))
+    (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
 CHOSEN = f"""ctid = ANY(ARRAY(
     SELECT chosen.ctid
-    FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text[]) AS integer[])))
+    FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text) AS integer[])))
         AS wanted(type, whole, room)
     CROSS JOIN LATERAL (
         SELECT due.ctid

@@ -91,7 +91,7 @@ class PostgresDialect(Dialect):
         # From a subquery the planner does not know how long they are, and expects few rows: what
         # it then looks up by key it would else find by a scan of the table.
         arrays = [
-            select(sql_cast(bindparam(f"all_{name}", type_=_TEXTS), ARRAY(kind))).scalar_subquery()
+            select(sql_cast(bindparam(f"all_{name}", type_=Text), ARRAY(kind))).scalar_subquery()
             for name, kind in columns.items()
         ]
         rows = func.unnest(*arrays).table_valued(
@@ -107,14 +107,12 @@ class PostgresDialect(Dialect):
         return Statement(str(compiled), compiled.positiontup or (), {}, core)
 
 
-# Arrays travel as texts: of any other array asyncpg asks the server what it is, on each connection
-# anew, which takes longer than a claim.
-_TEXTS = ARRAY(Text())
-
 _dialect = PostgresDialect()
 _claim = _dialect.compile(Statements(_dialect).claim(text(CHOSEN)))
 _next_due = _dialect.compile(text(NEXT_DUE))
-_NOTIFY = "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(:hints AS text[])) AS hint"
+_NOTIFY = (
+    "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(CAST(:hints AS text) AS text[])) AS hint"
+)
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
 _notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
@@ -233,7 +231,7 @@ class PostgresStore(Store):
             await fetch(_notify, {"channel": channel, "hints": list(hints)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": list(types)})
+        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": _array(types)})
 
     async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
         try:
@@ -388,14 +386,24 @@ class _Fetch:
 def in_order(statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
     """Return the parameters as the driver takes them."""
     return [
-        [item if item is None or isinstance(item, str) else _text(item) for item in value]
-        if isinstance(value, list)
-        else value
+        _array(value) if isinstance(value, list) else value
         for value in map(parameters.__getitem__, statement.names)
     ]
 
 
-def _text(value: object) -> str:
+def _array(items: Iterable[Any]) -> str:
+    # As a text: asyncpg asks the server what an array is, on each connection anew, which takes
+    # longer than a claim, and looks at each item whether it is one, too.
+    return "{" + ",".join([_item(item) for item in items]) + "}"
+
+
+def _item(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        if "\\" in value or '"' in value:
+            value = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{value}"'
     if isinstance(value, datetime):
         # As asyncpg sends a single one.
         return _INFINITIES.get(value) or value.isoformat()
