@@ -17,7 +17,7 @@ from rowlock._statements import TaskRow
 from rowlock.errors import LeaseLostError
 from rowlock.models import Limits
 
-MAX_PREFETCH = 400
+MAX_PREFETCH = 900
 _HORIZON = 0.05
 _SLICE = 0.005
 _STALLED = 1.0

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -29,6 +29,7 @@ from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
+from rowlock._processor import Processor
 from rowlock._reports import Reports
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
@@ -36,7 +37,7 @@ from rowlock._sweeper import Sweeper
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
 from rowlock.models import Limits
 
-FINISH_BATCH = 500
+FINISH_BATCH = 1000
 MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
 _LAST_WRITES = 5.0
@@ -98,6 +99,8 @@ class Worker:
         self._claiming_since = inf
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._processor = Processor()
+        self._turns = asyncio.Lock()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
@@ -252,7 +255,8 @@ class Worker:
             return poll
         # Before the claim: a hint that comes while it runs must not be forgotten after it.
         self._maybe_more.difference_update(rooms)
-        jobs = await self._take(pools, rooms)
+        async with self._turn():
+            jobs = await self._take(pools, rooms)
         taken = Counter(job.row.type for job in jobs)
         if len(jobs) < MOST_OF_A_CLAIM:
             self._maybe_more.update(name for name, count in taken.items() if count >= rooms[name])
@@ -341,6 +345,12 @@ class Worker:
                 for task in await self._store.release(self.holder, attempts):
                     self._events.emit(TaskChanged(task))
 
+    def _turn(self) -> AbstractAsyncContextManager[object]:
+        # Claims and finishes overlap, so that the database works while handlers run. Where more
+        # wants to run than there are processors, somebody always does, and statements at the
+        # same time only get in each other's way.
+        return self._turns if self._processor.is_crowded() else nullcontext()
+
     # Finishing.
 
     def finished(self, job: Job, ending: Ending) -> None:
@@ -370,7 +380,8 @@ class Worker:
     async def _write(self, batch: list[Outcome]) -> None:
         wanted = any(self._observed(outcome.row.type) for outcome in batch)
         try:
-            done = await self._store.finish(self.holder, batch, rows=wanted)
+            async with self._turn():
+                done = await self._store.finish(self.holder, batch, rows=wanted)
         except DatabaseUnavailableError:
             raise
         except Exception as error:

@@ -1,0 +1,45 @@
+"""Whether this thread waits for a processor longer than it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+# Linux only; elsewhere nothing is known, and nothing is crowded.
+_STATISTICS = Path("/proc/thread-self/schedstat")
+_INTERVAL = 0.1
+# Who runs less than this part of the time is no part of a crowd.
+_BUSY = 0.05
+# Two ready threads for each processor wait as long as they run.
+_CROWDED = 1.75
+
+
+class Processor:
+    """Watches how the processors are shared. To be asked in one thread only."""
+
+    def __init__(self) -> None:
+        self._crowded = False
+        self._asked_at = time.monotonic()
+        self._ran, self._waited = _statistics()
+
+    def is_crowded(self) -> bool:
+        """Whether lately this thread was ready for far longer than it ran."""
+        now = time.monotonic()
+        passed = now - self._asked_at
+        if passed < _INTERVAL:
+            return self._crowded
+        before_ran, before_waited = self._ran, self._waited
+        self._asked_at = now
+        self._ran, self._waited = _statistics()
+        ran, waited = self._ran - before_ran, self._waited - before_waited
+        self._crowded = ran > _BUSY * passed and waited > _CROWDED * ran
+        return self._crowded
+
+
+def _statistics() -> tuple[float, float]:
+    # Nanoseconds on a processor, and ready for one; see sched-stats in the kernel's documentation.
+    try:
+        ran, waited, _ = _STATISTICS.read_text().split()
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
