@@ -65,9 +65,10 @@ async def _arrive(peer: Peer, url: str, tasks: int) -> float:
 
 
 def _go() -> None:
-    # As `rowlock worker` does, and as is fair for all: what was imported is nobody's garbage.
+    # As `rowlock worker` does, and then it is fair for all.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
     print("ready", flush=True)
     sys.stdin.readline()
     # Nothing that is worth a measurement comes after the end.

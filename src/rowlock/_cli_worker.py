@@ -226,9 +226,10 @@ async def _start(found: Any, target: str) -> TaskQueue:
     try:
         await queue.open()
         # What was imported stays: a full collection that goes through all of it takes 50 ms, in
-        # which no handler runs.
+        # which no handler runs. And what a claim brings soon goes by itself.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000)
         await queue.start()
     except BaseException:
         await queue.close()
