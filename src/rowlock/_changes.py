@@ -36,7 +36,7 @@ class Changes(Protocol):
     """Says when to look."""
 
     async def patience(self) -> float | None:
-        """Return the seconds that a look may wait for a change, None if there is no need of one."""
+        """Return the seconds for which to look for a change, 0 for once, None for not at all."""
 
     def pause(self) -> float:
         """Return the seconds until it is to be asked again."""
@@ -66,7 +66,7 @@ class Unknown:
     """What cannot be watched from outside."""
 
     async def patience(self) -> float:
-        """Return none."""
+        """Say once."""
         return 0.0
 
     def pause(self) -> float:
@@ -100,7 +100,7 @@ class Notified:
             raise
 
     async def patience(self) -> float | None:
-        """Return some at first, and none where it was not written to lately."""
+        """Say for some time after a silence, then once, and not at all if nothing was written."""
         if self._pause == _REST:
             return None
         if self._inotify.read(timeout=0):
@@ -139,7 +139,7 @@ class Glances:
         self._looked = False
 
     async def patience(self) -> float | None:
-        """Return none where it has changed lately; looks at it for some time."""
+        """Say once where the file has changed lately; watch it for some time until it does."""
         for _ in range(_GLANCES):
             if self._has_changed():
                 self._looked = True

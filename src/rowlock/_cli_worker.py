@@ -75,6 +75,8 @@ def worker(
 
     - 130: ended by a second signal.
     """
+    # Most of what a claim brings goes by itself. The application's own setting counts more.
+    gc.set_threshold(10_000)
     found = _load(target)
     logging.basicConfig(
         level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -226,10 +228,9 @@ async def _start(found: Any, target: str) -> TaskQueue:
     try:
         await queue.open()
         # What was imported stays: a full collection that goes through all of it takes 50 ms, in
-        # which no handler runs. And what a claim brings soon goes by itself.
+        # which no handler runs.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000)
         await queue.start()
     except BaseException:
         await queue.close()

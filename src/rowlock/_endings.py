@@ -28,6 +28,11 @@ class Ending:
     lost: bool = False
     cancelled: bool = False
 
+    @property
+    def length(self) -> int:
+        """How many characters it has."""
+        return len(self.result or "") + len(self.error or "")
+
 
 NOTHING = Ending()
 CANCELLED = Ending(cancelled=True)

@@ -359,8 +359,9 @@ class PostgresStore(Store):
 
 
 _INFINITIES = {
-    datetime.min.replace(tzinfo=UTC): "-infinity",
-    datetime.max.replace(tzinfo=UTC): "infinity",
+    instant.replace(tzinfo=zone): name
+    for instant, name in ((datetime.min, "-infinity"), (datetime.max, "infinity"))
+    for zone in (UTC, None)  # without: as they came from the driver
 }
 
 
@@ -401,9 +402,10 @@ def _item(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, str):
-        if "\\" in value or '"' in value:
-            value = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{value}"'
+        given: str = value
+        if "\\" in given or '"' in given:
+            given = given.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + given + '"'  # an f-string would take the name of a member of an enumeration
     if isinstance(value, datetime):
         # As asyncpg sends a single one.
         return _INFINITIES.get(value) or value.isoformat()

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -29,15 +29,17 @@ from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
-from rowlock._processor import Processor
 from rowlock._reports import Reports
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
+from rowlock._turns import Turns
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
 from rowlock.models import Limits
 
 FINISH_BATCH = 1000
+# No statement is to take long to make and to send, however large the results are.
+FINISH_LENGTH = 16 * 2**20
 MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
 _LAST_WRITES = 5.0
@@ -99,8 +101,7 @@ class Worker:
         self._claiming_since = inf
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._processor = Processor()
-        self._turns = asyncio.Lock()
+        self._turns = Turns()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
@@ -235,12 +236,7 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
-        pools = dict(self._pools)
-        rooms = {
-            name: min(room, MOST_OF_A_CLAIM)
-            for name, pool in pools.items()
-            if (room := pool.room())
-        }
+        pools, rooms = self._rooms()
         if len(rooms) < len(pools):
             # Nobody tells when a pool that could not start a worker may try again.
             poll = min(poll, _LOOK_AGAIN)
@@ -251,11 +247,13 @@ class Worker:
             due = await self._store.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
-        if self.stopping is not None:
-            return poll
-        # Before the claim: a hint that comes while it runs must not be forgotten after it.
-        self._maybe_more.difference_update(rooms)
-        async with self._turn():
+        async with self._turns.turn():
+            # It may have taken a while to come.
+            pools, rooms = self._rooms()
+            if self.stopping is not None or not rooms:
+                return poll
+            # Before the claim: a hint that comes while it runs must not be forgotten after it.
+            self._maybe_more.difference_update(rooms)
             jobs = await self._take(pools, rooms)
         taken = Counter(job.row.type for job in jobs)
         if len(jobs) < MOST_OF_A_CLAIM:
@@ -276,6 +274,11 @@ class Worker:
             return 0.0
         # Due and not to be had: somebody holds the row's lock.
         return min(poll, 0.05)
+
+    def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
+        pools = dict(self._pools)
+        rooms = {name: min(pool.room(), MOST_OF_A_CLAIM) for name, pool in pools.items()}
+        return pools, {name: room for name, room in rooms.items() if room}
 
     async def _take(self, pools: Mapping[str, Pool], rooms: Mapping[str, int]) -> list[Job]:
         claimed_at = leased_at = self._claiming_since = time.monotonic()
@@ -345,12 +348,6 @@ class Worker:
                 for task in await self._store.release(self.holder, attempts):
                     self._events.emit(TaskChanged(task))
 
-    def _turn(self) -> AbstractAsyncContextManager[object]:
-        # Claims and finishes overlap, so that the database works while handlers run. Where more
-        # wants to run than there are processors, somebody always does, and statements at the
-        # same time only get in each other's way.
-        return self._turns if self._processor.is_crowded() else nullcontext()
-
     # Finishing.
 
     def finished(self, job: Job, ending: Ending) -> None:
@@ -364,11 +361,15 @@ class Worker:
         """Write the outcomes gathered so far; those that come meanwhile go together next."""
         batch: list[Outcome] = []
         seen: set[str] = set()
+        length = 0
         for outcome in self._outcomes[:FINISH_BATCH]:
             if outcome.row.id in seen:
                 break  # two attempts of one task: the fence decides each by itself
+            if length > FINISH_LENGTH:
+                break
             seen.add(outcome.row.id)
             batch.append(outcome)
+            length += outcome.ending.length
         if not batch:
             return _FOREVER
         # First: the next attempt may begin as soon as this one has ended, and reads it.
@@ -380,7 +381,7 @@ class Worker:
     async def _write(self, batch: list[Outcome]) -> None:
         wanted = any(self._observed(outcome.row.type) for outcome in batch)
         try:
-            async with self._turn():
+            async with self._turns.turn():
                 done = await self._store.finish(self.holder, batch, rows=wanted)
         except DatabaseUnavailableError:
             raise

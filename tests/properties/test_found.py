@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 
+import asyncpg
+
 from rowlock import TaskQueue
 from rowlock._endings import Ending
 from rowlock._operations import Outcome
+from rowlock._postgres import _array
 from tests.stores import at, failure, insert_and_claim, open_store, success
 from tests.test_worker import ended
 
@@ -49,3 +52,14 @@ async def test_a_member_of_an_enumeration_is_the_text_that_it_is(database: str) 
         assert (task.type, task.key, task.result) == ("resize", "resize", 1)
         assert (await queue.counts(Kind.RESIZE))[task.status] == 1
         assert (await queue.query(Kind.RESIZE)).entities == [task]
+
+
+async def test_arrays_arrive_as_they_are(postgres_url: str) -> None:
+    """Fails where an item is not quoted, is quoted twice, or is stored by its `str()`."""
+    items = ["", " ", "a,b", "{}", '"', "\\", '\\"', "NULL", "x\ny", "'", None, Kind.RESIZE]
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        statement = "SELECT CAST(CAST($1 AS text) AS text[])"
+        assert await connection.fetchval(statement, _array(items)) == items
+    finally:
+        await connection.close()

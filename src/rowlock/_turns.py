@@ -1,8 +1,16 @@
-"""Whether this thread waits for a processor longer than it runs."""
+"""Statements one after the other, where there are no processors for more of them at a time.
+
+Claims and finishes overlap, so that the database works while handlers run. Where more wants to run
+than there are processors, somebody always does, and statements at the same time only get in each
+other's way: measured where workers and PostgreSQL share two processors.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 # Linux only; elsewhere nothing is known, and nothing is crowded.
@@ -12,6 +20,8 @@ _INTERVAL = 0.1
 _BUSY = 0.05
 # Two ready threads for each processor wait as long as they run.
 _CROWDED = 1.75
+# A statement that hangs does not keep the others for longer.
+_LONGEST = 0.5
 
 
 class Processor:
@@ -34,6 +44,28 @@ class Processor:
         ran, waited = self._ran - before_ran, self._waited - before_waited
         self._crowded = ran > _BUSY * passed and waited > _CROWDED * ran
         return self._crowded
+
+
+class Turns:
+    """The turns of one worker. To be taken in one thread only."""
+
+    def __init__(self) -> None:
+        self._processor = Processor()
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until no other one is under way, if there is a crowd."""
+        taken = False
+        if self._processor.is_crowded():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST):
+                    taken = await self._lock.acquire()
+        try:
+            yield
+        finally:
+            if taken:
+                self._lock.release()
 
 
 def _statistics() -> tuple[float, float]:
