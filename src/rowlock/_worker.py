@@ -244,6 +244,8 @@ class Worker:
             return poll
         hinted = bool(self._maybe_more.intersection(rooms))
         if not hinted:
+            # What was claimed before begins before this is asked.
+            await asyncio.sleep(0)
             due = await self._store.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
