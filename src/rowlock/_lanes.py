@@ -58,7 +58,7 @@ _LANES = """
     SELECT priority, CAST('-infinity' AS timestamptz) FROM lane WHERE priority IS NOT NULL)
 """
 # From a subquery the planner does not know what an array holds: it would else plan each claim
-# anew, in the hope of a better plan, which takes as long as to execute it.
+# anew, in the hope of a better plan, which takes as long as to execute it. Arrays travel as texts.
 _TYPES = """
     (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
