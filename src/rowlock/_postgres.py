@@ -132,8 +132,14 @@ def connect_arguments() -> dict[str, Any]:
         "connect_args": {
             "timeout": CONNECT_TIMEOUT,
             "command_timeout": COMMAND_TIMEOUT,
-            # The estimated cost of a claim grows with the types; compiling it takes far longer.
-            "server_settings": {"jit": "off"},
+            "server_settings": {
+                # The estimated cost of a claim grows with the types; compiling it takes far longer.
+                "jit": "off",
+                # Each statement has an index. A plan that is made while the table is almost empty
+                # would sort or scan instead, and is kept when it has grown.
+                "enable_sort": "off",
+                "enable_seqscan": "off",
+            },
         },
     }
 
