@@ -496,6 +496,7 @@ async def test_running_must_be_a_bool(sqlite_url: str) -> None:
         assert task.status == "pending"
 
 
+@pytest.mark.session
 async def test_a_request_while_the_claim_is_under_way(
     database: str, marks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
