@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rowlock._plans import is_slow
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 
-# So many claims in succession that take longer than so many seconds, and so many for each row,
-# are slowed by dead rows. A single one may have had to wait for the processor.
+# So many slow claims in succession are slowed by dead rows. A single one may have had to wait for
+# the processor.
 _SLOW_CLAIMS = 3
-_TOLERATED = 0.015
-_TOLERATED_PER_ROW = 0.0001
 # Claims from the start take a twentieth of the time, if they need not come more often.
 _SPARED = 19
 _LONGEST = 5.0
@@ -142,7 +141,7 @@ class Lanes:
         """Take note of what a claim took, in rows and in time."""
         ignored: set[str] = set()
         if all(look["wholes"]):
-            if seconds <= _TOLERATED + _TOLERATED_PER_ROW * len(rows):
+            if not is_slow(seconds, len(rows)):
                 self._slow = 0
                 self._since.clear()
                 return

@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeEngine
 from rowlock._ids import id_instant
 from rowlock._lanes import CHOSEN, NEXT_DUE, Lanes
 from rowlock._operations import NewRow, Operation, T, no_schema
+from rowlock._plans import Plans
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import TimeType, task
@@ -160,6 +161,7 @@ class PostgresStore(Store):
             event.listen(engine.sync_engine, "close", _hang_up)
         self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
         self._lanes = Lanes()
+        self._plans = Plans()
 
     async def open(self) -> None:
         await self.read(self._verify())
@@ -311,13 +313,14 @@ class PostgresStore(Store):
         with _translated():
             connection, driver = await self._take()
             try:
-                if begin is None and not driver._config.statement_cache_size:  # type: ignore[attr-defined]
+                plans = self._plans if driver._config.statement_cache_size else None  # type: ignore[attr-defined]
+                if begin is None and plans is None:
                     # Unnamed statements are prepared and executed in two steps, which a pooler
                     # sends to one server only inside a transaction.
                     begin = _BEGIN
                 if begin is not None:
                     await driver.execute(begin, timeout=COMMAND_TIMEOUT)
-                yield _Fetch(driver)
+                yield _Fetch(driver, plans)
                 if begin is not None:
                     await driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
             except BaseException:
@@ -374,11 +377,21 @@ _INFINITIES = {
 class _Fetch:
     """Sends statements to a driver connection."""
 
-    def __init__(self, driver: asyncpg.Connection) -> None:
+    def __init__(self, driver: asyncpg.Connection, plans: Plans | None) -> None:
         self.driver = driver
+        self._plans = plans
 
     async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
-        arguments = in_order(statement, parameters)
+        # Before a statement: should it fail, no answer is lost.
+        if self._plans is not None and self._plans.are_stale(self.driver, parameters):
+            await self.driver.execute("DISCARD PLANS", timeout=COMMAND_TIMEOUT)
+        began = time.monotonic()
+        rows = await self._repeat(statement, in_order(statement, parameters))
+        if self._plans is not None:
+            self._plans.executed(self.driver, time.monotonic() - began, len(rows))
+        return rows
+
+    async def _repeat(self, statement: Statement, arguments: Sequence[Any]) -> list[Any]:
         for pause in _PAUSES:
             try:
                 return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
