@@ -55,6 +55,7 @@ _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
 SCHEDULE_CHANNEL = "rowlock_schedule"
+_FETCH = "rowlock"
 
 # A claim skips locked rows, which a stricter isolation would refuse as a conflict.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -140,6 +141,9 @@ def connect_arguments() -> dict[str, Any]:
                 # would sort or scan instead, and is kept when it has grown.
                 "enable_sort": "off",
                 "enable_seqscan": "off",
+                # What the arrays hold is hidden from the planner: there is no better plan for a
+                # certain batch, and five would be made to find out, on each connection.
+                "plan_cache_mode": "force_generic_plan",
             },
         },
     }
@@ -159,9 +163,8 @@ class PostgresStore(Store):
         self._keeps = self._owns_engine
         if self._owns_engine:
             event.listen(engine.sync_engine, "close", _hang_up)
-        self._warm: list[tuple[AsyncConnection, asyncpg.Connection]] = []
+        self._warm: list[tuple[AsyncConnection, _Fetch]] = []
         self._lanes = Lanes()
-        self._plans = Plans()
 
     async def open(self) -> None:
         await self.read(self._verify())
@@ -275,9 +278,8 @@ class PostgresStore(Store):
             "now": now,
         }
         async with self._session() as fetch:
-            began = time.monotonic()
             rows = self._rows(await fetch(_claim, parameters))
-            self._lanes.claimed(rooms, look, rows, time.monotonic() - began)
+            self._lanes.claimed(rooms, look, rows, fetch.seconds)
         return sorted(rows, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
@@ -311,37 +313,40 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _session(self, begin: str | None = None) -> AsyncIterator[_Fetch]:
         with _translated():
-            connection, driver = await self._take()
+            connection, fetch = await self._take()
             try:
-                plans = self._plans if driver._config.statement_cache_size else None  # type: ignore[attr-defined]
-                if begin is None and plans is None:
+                if begin is None and not fetch.keeps_statements:
                     # Unnamed statements are prepared and executed in two steps, which a pooler
                     # sends to one server only inside a transaction.
                     begin = _BEGIN
                 if begin is not None:
-                    await driver.execute(begin, timeout=COMMAND_TIMEOUT)
-                yield _Fetch(driver, plans)
+                    await fetch.driver.execute(begin, timeout=COMMAND_TIMEOUT)
+                yield fetch
                 if begin is not None:
-                    await driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
+                    await fetch.driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
             except BaseException:
                 # Whatever state it is in, nobody else gets it: not a connection with an open
                 # transaction, nor one that still waits for an answer.
                 await _discard(connection)
                 raise
             if self._keeps and len(self._warm) < _WARM:
-                self._warm.append((connection, driver))
+                self._warm.append((connection, fetch))
             else:
                 await connection.close()
 
-    async def _take(self) -> tuple[AsyncConnection, asyncpg.Connection]:
+    async def _take(self) -> tuple[AsyncConnection, _Fetch]:
         while self._warm:
-            connection, driver = self._warm.pop()
-            if not driver.is_closed():
-                return connection, driver
+            connection, fetch = self._warm.pop()
+            if not fetch.driver.is_closed():
+                return connection, fetch
             await _discard(connection)
         connection = await _connect(self._engine)
         try:
-            return connection, await _driver_of(connection)
+            # Here it lives as long as the driver's connection, which the engine may lend to others.
+            known = connection.info.get(_FETCH)
+            if known is None:
+                known = connection.info[_FETCH] = _Fetch(await _driver_of(connection))
+            return connection, known
         except BaseException:
             await connection.close()
             raise
@@ -375,32 +380,46 @@ _INFINITIES = {
 
 
 class _Fetch:
-    """Sends statements to a driver connection."""
+    """Sends statements to a driver connection.
 
-    def __init__(self, driver: asyncpg.Connection, plans: Plans | None) -> None:
+    Attributes:
+        driver: the connection.
+        keeps_statements: whether it keeps what was prepared, and the server its plan.
+        seconds: how long the last statement took.
+    """
+
+    def __init__(self, driver: asyncpg.Connection) -> None:
         self.driver = driver
-        self._plans = plans
+        self.keeps_statements = bool(driver._config.statement_cache_size)  # type: ignore[attr-defined]
+        self.seconds = 0.0
+        self._plans = Plans()
 
     async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        batch = max((len(v) for v in parameters.values() if isinstance(v, list)), default=0)
         # Before a statement: should it fail, no answer is lost.
-        if self._plans is not None and self._plans.are_stale(self.driver, parameters):
+        if self.keeps_statements and self._plans.are_stale(batch):
             await self.driver.execute("DISCARD PLANS", timeout=COMMAND_TIMEOUT)
-        began = time.monotonic()
+            self._plans.discarded()
         rows = await self._repeat(statement, in_order(statement, parameters))
-        if self._plans is not None:
-            self._plans.executed(self.driver, time.monotonic() - began, len(rows))
+        self._plans.executed(self.seconds, max(batch, len(rows)))
         return rows
 
     async def _repeat(self, statement: Statement, arguments: Sequence[Any]) -> list[Any]:
         for pause in _PAUSES:
             try:
-                return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+                return await self._send(statement, arguments)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 # A statement that commits by itself is rolled back whole; it may be repeated.
                 if self.driver.is_in_transaction():
                     raise
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
-        return await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+        return await self._send(statement, arguments)
+
+    async def _send(self, statement: Statement, arguments: Sequence[Any]) -> list[Any]:
+        began = time.monotonic()
+        rows = await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
+        self.seconds = time.monotonic() - began
+        return rows
 
 
 def in_order(statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
