@@ -95,6 +95,7 @@ async def test_a_queue_that_works_closes_in_silence(postgres_url: str) -> None:
 
 @pytest.mark.usefixtures("bounds")
 async def test_opening_does_not_wait_for_a_silent_server(postgres_url: str) -> None:
+    """Fails where neither the driver nor `_connect` has a time limit."""
     with proxied(postgres_url) as (proxy, url):
         proxy.silence("up", "down")
         async with asyncio.timeout(PATIENCE):

@@ -269,6 +269,7 @@ async def test_closing_is_cancelled(database: str) -> None:
 
 
 async def test_stopping_is_cancelled(database: str) -> None:
+    """Fails where a worker is forgotten although its `stop` was cancelled."""
     await assert_all_closed(database, lambda queue: queue.stop(), started=True)
 
 

@@ -64,7 +64,10 @@ async def test_through_pgbouncer(postgres_url: str, pooler: str, begin: Begin, s
 
 
 def test_conformance_through_pgbouncer(pooler: str, size: Size) -> None:
-    """What the suite says of PostgreSQL holds behind PgBouncer, without what needs a session."""
+    """What the suite says of PostgreSQL holds behind PgBouncer, without what needs a session.
+
+    Fails where statements are named.
+    """
     modules = CONFORMANCE[: size(short=1, ci=len(CONFORMANCE))]
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-n", "2"),

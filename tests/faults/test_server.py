@@ -80,8 +80,8 @@ async def test_disk_full(small_server: Server, begin: Begin, size: Size) -> None
 async def test_read_only_flip(own_server: Server, begin: Begin, size: Size) -> None:
     """It refuses writes, as a primary that was demoted does, and takes them again.
 
-    The ledger's part of it. No variant was seen failing here: a connection takes writes again by
-    itself. That it is dropped is held by `test_bounds`.
+    Fails with `misread-read-only`. That a connection is dropped, which takes writes again by
+    itself here, is held by `test_bounds`.
     """
     run = await begin("read-only flip", own_server.url)
     worker = run.worker("quick", options={"max_worker_count": 4})

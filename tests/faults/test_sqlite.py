@@ -140,7 +140,10 @@ async def test_sqlite_bad_file(sqlite_url: str, tmp_path: Path, kind: str) -> No
 
 
 async def test_sqlite_read_only(sqlite_url: str, tmp_path: Path) -> None:
-    """It may be opened, read or refused at once; what cannot be is to write."""
+    """It may be opened, read or refused at once; what cannot be is to write.
+
+    Fails where SQLite's own errors are let through.
+    """
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     before = contents(tmp_path)
     async with asyncio.timeout(5):

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
 
-from rowlock import _sqlite, _sweeper
+from rowlock import _postgres, _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
@@ -211,6 +212,12 @@ def lost_in_step() -> None:
     patch(Operations, "spread", 0.0)
 
 
+def misread_read_only() -> None:
+    """Take the refusal of a read-only server for an error of the statement."""
+    known = set(_postgres._UNAVAILABLE) - {asyncpg.ReadOnlySQLTransactionError}
+    patch(_postgres, "_UNAVAILABLE", tuple(known))
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
@@ -223,6 +230,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "forget-at-once": forget_at_once,
     "leases-in-loop": leases_in_loop,
     "lost-in-step": lost_in_step,
+    "misread-read-only": misread_read_only,
     "no-release": no_release,
     "no-busy-timeout": no_busy_timeout,
     "unordered-locks": unordered_locks,
