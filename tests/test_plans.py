@@ -20,7 +20,7 @@ from rowlock._plans import Plans
 from rowlock._postgres import PostgresStore, in_order
 from rowlock._statements import Statement
 from tests import test_explain as explain
-from tests.stores import LEASE, START, insert_and_claim, new_row, open_store, success
+from tests.stores import LEASE, START, execute, insert_and_claim, new_row, open_store, success
 
 GROWN = 20_000
 MOST_BLOCKS = 100
@@ -44,14 +44,6 @@ async def grow(url: str) -> None:
     await execute(
         url, explain._insert(explain.POSTGRES, f"generate_series(1, {GROWN}) AS i", **columns)
     )
-
-
-async def execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def blocks(
