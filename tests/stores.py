@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -113,3 +113,14 @@ async def stored(url: str) -> Sequence[tuple[Any, ...]]:
     return await execute(
         url, "SELECT t::text, ctid::text, xmin::text FROM rowlock_task t ORDER BY id"
     )
+
+
+def is_writable(url: str) -> bool:
+    """Whether nobody keeps all others from writing, as a process stopped amid a write to SQLite."""
+    if not url.startswith("sqlite"):
+        return True
+    database = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=2)
+    with closing(database), suppress(sqlite3.OperationalError):
+        database.execute("BEGIN IMMEDIATE")
+        return True
+    return False

@@ -7,12 +7,11 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.faults.handlers import gate
 from tests.faults.ledger import Ledger
 from tests.faults.nursery import Forked, Nursery
 from tests.helpers import eventually
-from tests.stores import execute
+from tests.stores import execute, is_writable
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -57,13 +56,8 @@ class Node:
         """Stop it as SIGSTOP does, but not while it keeps all others from an SQLite database."""
         while True:
             self.signal(signal.SIGSTOP)
-            if not self._run.url.startswith("sqlite"):
+            if is_writable(self._run.url):
                 return
-            with closing(sqlite3.connect(self._run.url.removeprefix("sqlite:///"))) as database:
-                database.execute("PRAGMA busy_timeout = 2000")
-                with suppress(sqlite3.OperationalError):
-                    database.execute("BEGIN IMMEDIATE")
-                    return
             self.go_on()
             await asyncio.sleep(0)
 
