@@ -10,7 +10,7 @@ import pytest
 
 from rowlock import HandlerOptions, Limits, _pools
 from rowlock._context import Link
-from rowlock._endings import NOTHING, Ending
+from rowlock._endings import CANCELLED, NOTHING, Ending
 from rowlock._executors import Executor
 from rowlock._handlers import Handler
 from rowlock._pools import Job, Pool
@@ -180,3 +180,15 @@ async def test_close_does_not_wait_for_a_worker_that_still_starts(
     async with asyncio.timeout(5):
         await pool.close()
     assert owner.failures == []
+
+
+async def test_what_nobody_wants_any_more_does_not_begin(scripted: type[Scripted]) -> None:
+    """Fails where a job that was lost or cancelled before it came to its pool runs."""
+    pool, owner = make_pool()
+    lost, cancelled = job_for(pool), job_for(pool)
+    pool.discard(lost)
+    pool.cancel(cancelled)
+    for job in (lost, cancelled):
+        pool.submit(job)
+    assert owner.endings == [(cancelled, CANCELLED)]
+    assert pool.take_waiting() == []

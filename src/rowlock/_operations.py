@@ -111,7 +111,7 @@ class Operations(ABC):
 
     def __init__(self, *, retry_interval: int, max_lost_workers: int) -> None:
         self._retry_interval = retry_interval
-        self._max_lost_workers = max_lost_workers
+        self.max_lost_workers = max_lost_workers
 
     @abstractmethod
     def instant(self, now: datetime | None) -> Any:
@@ -383,7 +383,7 @@ class Operations(ABC):
         )
 
     def _bounded(self, outcome: Outcome) -> Outcome:
-        if not outcome.ending.lost or outcome.row.lost_workers + 1 < self._max_lost_workers:
+        if not outcome.ending.lost or outcome.row.lost_workers + 1 < self.max_lost_workers:
             return outcome
         return replace(outcome, ending=replace(outcome.ending, retry=False))
 
@@ -502,7 +502,7 @@ class Operations(ABC):
             name="LeaseLostError",
             message=(
                 f"worker {clean_text(row.thread_id, 255)} was lost while it held "
-                f"attempt {row.attempt} (lost worker {count} of {self._max_lost_workers})"
+                f"attempt {row.attempt} (lost worker {count} of {self.max_lost_workers})"
             ),
             source="rowlock",
         )

@@ -182,7 +182,11 @@ class Pool:
         return min(MAX_PREFETCH, int(_HORIZON * workers / self._seconds))
 
     def submit(self, job: Job) -> None:
-        """Run a job as soon as a slot is free."""
+        """Run a job as soon as a slot is free, unless nobody wants that any more."""
+        if job.told:
+            self._finish(job, CANCELLED)
+        if job.over:
+            return
         if not self._waiting:
             self._moved_at = time.monotonic()
         self._waiting.append(job)

@@ -61,7 +61,7 @@ class Store(Operations):
             AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url)),
             owns_engine=True,
             retry_interval=self._retry_interval,
-            max_lost_workers=self._max_lost_workers,
+            max_lost_workers=self.max_lost_workers,
         )
 
     @abstractmethod

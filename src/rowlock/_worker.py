@@ -30,6 +30,7 @@ from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._reports import Reports
+from rowlock._solo import Solo
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
@@ -102,6 +103,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._turns = Turns()
+        self._solo = Solo(settings.lease, store.max_lost_workers)
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
@@ -236,6 +238,8 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
+        if left := self._solo.left(self._held):
+            return min(poll, left)
         pools, rooms = self._rooms()
         if len(rooms) < len(pools):
             # Nobody tells when a pool that could not start a worker may try again.
@@ -265,6 +269,9 @@ class Worker:
             # The types that it did not come to are first in the next one.
             for name in taken.keys() & self._pools.keys():
                 self._pools[name] = self._pools.pop(name)
+        if (alone := self._solo.choose(jobs)) is not None:
+            await self._clear_for(alone, jobs)
+            jobs = [alone]
         orphans = []
         for job in jobs:
             if self._pools.get(job.row.type) is not job.pool or self.stopping is not None:
@@ -276,6 +283,12 @@ class Worker:
             return 0.0
         # Due and not to be had: somebody holds the row's lock.
         return min(poll, 0.05)
+
+    async def _clear_for(self, alone: Job, jobs: Iterable[Job]) -> None:
+        self._maybe_more.update(self._pools)
+        waiting = [job for pool in self._pools.values() for job in pool.take_waiting()]
+        # Before it begins: what it brings its worker down with is lost.
+        await self._put_back([*waiting, *(job for job in jobs if job is not alone)])
 
     def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
         pools = dict(self._pools)

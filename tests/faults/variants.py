@@ -21,6 +21,7 @@ from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
 from rowlock._pools import Job
 from rowlock._postgres import PostgresStore
+from rowlock._solo import Solo
 from rowlock._sqlite import SqliteStore
 from rowlock._statements import Statements
 from rowlock._store import Store
@@ -207,9 +208,9 @@ def forget_at_once() -> None:
     patch(_sweeper, "BATCH", 10_000_000)
 
 
-def lost_in_step() -> None:
-    """Have all that was lost with a worker due again at the same instant."""
-    patch(Operations, "spread", 0.0)
+def never_alone() -> None:
+    """Let other tasks run beside the last try of one that has lost its workers."""
+    patch(Solo, "choose", lambda self, jobs: None)
 
 
 def misread_read_only() -> None:
@@ -229,9 +230,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "no-keys": no_keys,
     "forget-at-once": forget_at_once,
     "leases-in-loop": leases_in_loop,
-    "lost-in-step": lost_in_step,
     "misread-read-only": misread_read_only,
     "no-release": no_release,
+    "never-alone": never_alone,
     "no-busy-timeout": no_busy_timeout,
     "unordered-locks": unordered_locks,
     "lost-workers-uncounted": lost_workers_uncounted,

@@ -1,0 +1,172 @@
+"""The last try of a task that has lost its workers is made alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools
+from rowlock._handlers import Handler
+from rowlock._pools import Pool
+from rowlock._solo import Solo
+from tests import worker_handlers
+from tests.helpers import eventually
+from tests.pools import Owner, job_for
+from tests.stores import execute
+
+HANDLERS = "tests.worker_handlers"
+BOUND = 3
+
+
+@asynccontextmanager
+async def open_queue(database: str, **settings: Any) -> AsyncIterator[TaskQueue]:
+    """A queue with handlers of two types, the "gated" one of which waits for the gate."""
+    worker_handlers.started.clear()
+    worker_handlers.gate = asyncio.Event()
+    options = {"max_lost_workers": BOUND, "sweep_interval": 100, **settings}
+    async with TaskQueue(database, **options) as queue:
+        await queue.register_handler("gated", HANDLERS, "wait_for_gate")
+        await queue.register_handler("quick", HANDLERS, "echo")
+        yield queue
+
+
+async def create(queue: TaskQueue, database: str, *, lost: int) -> tuple[str, list[str]]:
+    """One task that has lost so many workers, and others."""
+    (suspect,) = await queue.create_many([NewTask("gated", retain_for=-1)])
+    others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(20))
+    others += await queue.create_many(NewTask("gated", n, retain_for=-1) for n in range(5))
+    await execute(
+        database,
+        f"UPDATE rowlock_task SET lost_workers = {lost} WHERE type = 'gated' AND payload IS NULL",
+    )
+    return suspect, others
+
+
+def begun() -> set[str]:
+    return {task_id for task_id, _ in worker_handlers.started}
+
+
+async def states(database: str, columns: str) -> list[tuple[Any, ...]]:
+    return await execute(
+        database, f"SELECT DISTINCT {columns} FROM rowlock_task WHERE payload IS NOT NULL"
+    )
+
+
+async def test_nothing_begins_beside_the_last_try(database: str) -> None:
+    """Fails where what was claimed with it, or is claimed while it runs, begins beside it.
+
+    And where the others wait for the next poll when it has ended.
+    """
+    async with open_queue(database, poll_interval=60_000) as queue:
+        suspect, others = await create(queue, database, lost=BOUND - 1)
+        await queue.start()
+        await eventually(begun)
+        assert queue._worker is not None
+        for _ in range(5):
+            queue._worker.hint(None)
+            await queue._worker.claim()
+        assert begun() == {suspect}
+        assert await states(database, "status, lost_workers") == [("pending", 0)]
+        worker_handlers.gate.set()
+        await eventually(lambda: len(begun()) == 1 + len(others))
+
+        async def all_done() -> bool:
+            return (await queue.counts())[TaskStatus.SUCCESS] == 1 + len(others)
+
+        await eventually(all_done)
+
+
+async def test_what_waits_in_the_process_is_put_back_before(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it would be lost with the last try although it has not begun."""
+    monkeypatch.setattr(_pools, "_STALLED", 60.0)
+    options = HandlerOptions(max_worker_count=2)
+    async with open_queue(database, stop_timeout=0) as queue:
+        await queue.register_handler("slow", HANDLERS, "sleep_seconds", options=options)
+        await queue.start()
+        # Quick ones at first, or none is claimed ahead.
+        await queue.create_many(NewTask("slow", 0) for _ in range(500))
+        await eventually(lambda: len(begun()) == 500)
+        suspect = await queue.create("suspect")
+        await execute(
+            database,
+            f"UPDATE rowlock_task SET lost_workers = {BOUND - 1} WHERE type = 'suspect'",
+        )
+        await queue.create_many(NewTask("slow", 60) for _ in range(40))
+        await eventually(lambda: len(begun()) == 502)
+        assert await processing(database) > 2
+        await queue.register_handler("suspect", HANDLERS, "wait_for_gate")
+        await eventually(lambda: suspect in begun())
+        assert await processing(database) == 3
+
+
+async def processing(database: str) -> int:
+    ((count,),) = await execute(
+        database, "SELECT count(*) FROM rowlock_task WHERE status = 'processing'"
+    )
+    return int(count)
+
+
+async def test_others_begin_when_it_takes_long(database: str) -> None:
+    """Fails where it keeps its worker to itself for longer than the lease."""
+    async with open_queue(database, lease=1000) as queue:
+        suspect, others = await create(queue, database, lost=BOUND - 1)
+        await queue.start()
+        await eventually(lambda: begun() == {suspect, *others})
+        task = await queue.get(suspect)
+        assert task is not None
+        assert (task.status, task.attempt) == ("processing", 1)
+        worker_handlers.gate.set()
+
+
+async def test_earlier_tries_are_made_beside_others(database: str) -> None:
+    async with open_queue(database) as queue:
+        suspect, others = await create(queue, database, lost=BOUND - 2)
+        await queue.start()
+        await eventually(lambda: begun() == {suspect, *others})
+        worker_handlers.gate.set()
+
+
+async def test_two_last_tries_come_one_after_the_other(database: str) -> None:
+    """Fails where one that was claimed with another waits for it in the same process, or a poll."""
+    async with open_queue(database, poll_interval=60_000, notify=False) as queue:
+        await queue.create_many(NewTask("gated", n, retain_for=-1) for n in range(2))
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        await queue.start()
+        await eventually(begun)
+        await eventually(lambda: _waits(database))
+        worker_handlers.gate.set()
+        await eventually(lambda: len(begun()) == 2)
+
+
+async def _waits(database: str) -> bool:
+    found = await execute(database, "SELECT status FROM rowlock_task ORDER BY status")
+    return found == [("pending",), ("processing",)]
+
+
+@pytest.mark.parametrize(
+    ("bound", "lost", "executor", "alone"),
+    [
+        (1, 0, "async", False),
+        (2, 0, "async", False),
+        (2, 1, "async", True),
+        (2, 1, "thread", True),
+        (2, 1, "process", False),
+        (2, 5, "async", True),
+        (2, "no number", "async", False),
+    ],
+)
+async def test_who_is_alone(bound: int, lost: Any, executor: str, alone: bool) -> None:
+    """What crashes in a process of its own keeps nobody waiting."""
+    name = "echo" if executor == "async" else "in_thread"
+    handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
+    job = job_for(Pool(handler, Limits(), Owner()), lost_workers=lost)
+    solo = Solo(60, bound)
+    assert (solo.choose([job]) is job) == alone
+    assert (solo.left({job.key}) > 0) == alone
+    assert solo.left(set()) == 0
