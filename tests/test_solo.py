@@ -80,6 +80,31 @@ async def test_nothing_begins_beside_the_last_try(database: str) -> None:
         await eventually(all_done)
 
 
+async def test_nothing_begins_until_its_outcome_is_written(database: str) -> None:
+    """Fails where others begin as soon as its handler has returned: it would be lost with them."""
+    async with open_queue(database, poll_interval=60_000, notify=False) as queue:
+        suspect, others = await create(queue, database, lost=BOUND - 1)
+        store, writing, may_write = queue._store, asyncio.Event(), asyncio.Event()
+        finish = store.finish
+
+        async def late(*arguments: Any, **options: Any) -> Any:
+            writing.set()
+            await may_write.wait()
+            return await finish(*arguments, **options)
+
+        store.finish = late  # type: ignore[method-assign]
+        worker_handlers.gate.set()
+        await queue.start()
+        await writing.wait()
+        assert queue._worker is not None
+        for _ in range(5):
+            queue._worker.hint(None)
+            await queue._worker.claim()
+        assert begun() == {suspect}
+        may_write.set()
+        await eventually(lambda: len(begun()) == 1 + len(others))
+
+
 async def test_what_waits_in_the_process_is_put_back_before(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,13 +13,16 @@ class Solo:
 
     The task may be what brought its workers down. What begins beside it is then lost with it, and
     a good task that was lost with others so often that it would end as failed is lost with none.
+
+    Attributes:
+        job: the one that has the worker, or had it last.
     """
 
     def __init__(self, seconds: float, max_lost_workers: int) -> None:
         self._seconds = seconds
         # Of one that never lost a worker nothing is known.
         self._last_try = max(1, max_lost_workers - 1)
-        self._job: Job | None = None
+        self.job: Job | None = None
 
     def choose(self, jobs: Iterable[Job]) -> Job | None:
         """Return the job that is to be alone, if one is; it has the worker from now on."""
@@ -29,7 +32,7 @@ class Solo:
                 continue
             # What fails in a process of its own brings down nothing else.
             if job.pool.handler.executor != "process":
-                self._job = job
+                self.job = job
                 return job
         return None
 
@@ -37,10 +40,10 @@ class Solo:
         """Return for how many seconds nothing else may begin.
 
         Args:
-            held: what the worker holds.
+            held: what the worker holds. An outcome that was not written would be lost, too.
         """
-        job = self._job
-        if job is None or job.over or job.key not in held:
-            self._job = None
+        job = self.job
+        if job is None or job.key not in held:
+            self.job = None
             return 0.0
         return max(0.0, job.claimed_at + self._seconds - time.monotonic())

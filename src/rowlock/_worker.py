@@ -412,6 +412,8 @@ class Worker:
                 self._events.emit(AttemptLost(row.id, row.attempt))
             elif (task := done[row.id]) is not None:
                 self._events.emit(TaskChanged(task))
+        if self._solo.job is not None:
+            self._claims.wake()
 
     async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
         if len(batch) > 1:
