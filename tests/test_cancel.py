@@ -524,8 +524,8 @@ async def test_a_request_while_the_claim_is_under_way(
         await node.start()
         claim = node._store.claim
 
-        async def slow_claim(*arguments: Any) -> Any:
-            rows = await claim(*arguments)
+        async def slow_claim(*arguments: Any, **options: Any) -> Any:
+            rows = await claim(*arguments, **options)
             if rows:
                 sent.set()
                 await gate.wait()

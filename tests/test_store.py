@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -596,6 +597,38 @@ async def test_an_answer_without_rows_says_the_same(database: str) -> None:
         outcomes = [success(dropped), success(kept), success(lost)]
         done = await store.finish("w", outcomes, rows=False, now=START)
         assert done == {dropped.id: None, kept.id: None}
+
+
+@pytest.mark.parametrize("make", [success, partial(failure, retry=False), failure])
+@pytest.mark.parametrize("retain_for", [0, -1])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_what_was_claimed_to_run_is_told_whole_at_its_end(
+    database: str, make: Callable[[TaskRow], Outcome], retain_for: int, asked: bool
+) -> None:
+    """Fails where what the claim left out is missing in what its end is told with."""
+    given: dict[str, Any] = {
+        "retain_for": retain_for,
+        "retries_remaining": 3,
+        "key": "k",
+        "payload": "[1]",
+    }
+    told = []
+    for rows in (True, False):
+        async with open_store(database, retry_interval=0) as store:
+            row = await insert_and_claim(store, **given)
+            await store.finish("worker", [failure(row)], now=START)
+            (row,) = await store.claim("worker", {"t": 1}, LEASE, START, rows=rows)
+            assert (row.status is None, row.date_created is None) == (not rows, not rows)
+            await store.progress("worker", {(row.id, 2): '{"value":0.5,"message":null}'})
+            if asked:
+                await store.cancel(row.id, START, running=True)
+            done = await store.finish("worker", [make(row)], now=at(1))
+            task = done[row.id]
+            assert task is not None
+            told.append(task.model_dump(exclude={"id", "date_created"}))
+            await store.remove(row.id)
+    assert told[0] == told[1]
+    assert (told[0]["key"], told[0]["payload"], told[0]["attempt"]) == ("k", [1], 2)
 
 
 # How an attempt ends.

@@ -265,6 +265,40 @@ async def test_unregistered_types_are_left_alone(database: str) -> None:
             assert (task.status, task.attempt) == ("pending", 0)
 
 
+async def test_whoever_looks_during_a_claim_sees_what_comes_after(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails where a change is told from what was claimed before anybody wanted to see it."""
+    sent, gate = asyncio.Event(), asyncio.Event()
+    seen: list[Task] = []
+
+    async def see(task: Task) -> None:
+        seen.append(task)
+
+    async with open_queue(database) as queue:
+        await queue.register_handler("t", HANDLERS, "echo")
+        await queue.start()
+        claim = queue._store.claim
+
+        async def slow_claim(*arguments: Any, **options: Any) -> Any:
+            rows = await claim(*arguments, **options)
+            if rows:
+                sent.set()
+                await gate.wait()
+            return rows
+
+        monkeypatch.setattr(queue._store, "claim", slow_claim)
+        task_id = await queue.create("t", {"a": 1})
+        await sent.wait()
+        await queue.register_handler("t", HANDLERS, "echo", see)
+        gate.set()
+        await eventually(lambda: len(seen) == 3)
+    # What was claimed for the handler before is put back.
+    assert [task.status for task in seen] == ["pending", "processing", "success"]
+    assert all((task.id, task.payload) == (task_id, {"a": 1}) for task in seen)
+    assert not caplog.records
+
+
 async def test_no_claim_of_an_unregistered_type_is_under_way(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,10 +309,10 @@ async def test_no_claim_of_an_unregistered_type_is_under_way(
         await queue.start()
         claim = queue._store.claim
 
-        async def slow_claim(*arguments: Any) -> Any:
+        async def slow_claim(*arguments: Any, **options: Any) -> Any:
             sent.set()
             await gate.wait()
-            return await claim(*arguments)
+            return await claim(*arguments, **options)
 
         monkeypatch.setattr(queue._store, "claim", slow_claim)
         await queue.create("t", 1)

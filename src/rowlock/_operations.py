@@ -337,10 +337,12 @@ class Operations(ABC):
             batch = self.batch(
                 [{"id": o.row.id, "attempt": o.row.attempt} for o in dropped.values()]
             )
-            found = yield self.sql.drop, {**common, **batch}
-            for raw_id, *ended in found:
-                task_id = self.to_id(raw_id)
-                done[task_id] = self._dropped(dropped[task_id], *ended) if rows else None
+            if rows:
+                found = yield self.sql.drop_row, {**common, **batch}
+                done.update(self._dropped(dropped, found))
+            else:
+                found = yield self.sql.drop, {**common, **batch}
+                done.update((self.to_id(row[0]), None) for row in found)
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
         if failed:
@@ -364,23 +366,14 @@ class Operations(ABC):
             return None
 
     def _dropped(
-        self, outcome: Outcome, asked: Any, progress: str | None, instant: Any
-    ) -> Task | None:
-        if asked is not None and outcome.status is TaskStatus.FAILED:
-            outcome = replace(outcome, ending=replace(outcome.ending, cancelled=True))
-        error = outcome.ending.error
-        if outcome.status is TaskStatus.CANCELLED:
-            error = error or outcome.row.error  # what an earlier attempt left stays
-        return self._task_if_readable(
-            outcome.row._replace(
-                status=outcome.status.value,
-                result=outcome.ending.result,
-                error=error,
-                progress=progress,
-                date_modified=instant,
-                lost_workers=outcome.row.lost_workers + outcome.ending.lost,
-            )
-        )
+        self, outcomes: Mapping[str, Outcome], found: Sequence[Any]
+    ) -> dict[str, Task | None]:
+        # The rows as they were before, and the instant.
+        rows = self._rows([raw[:-1] for raw in map(tuple, found)])
+        return {
+            row.id: self._task_if_readable(_end(row, outcomes[row.id], raw[-1]))
+            for row, raw in zip(rows, found, strict=True)
+        }
 
     def _bounded(self, outcome: Outcome) -> Outcome:
         if not outcome.ending.lost or outcome.row.lost_workers + 1 < self.max_lost_workers:
@@ -473,9 +466,7 @@ class Operations(ABC):
                 ]
             )
             found = yield self.sql.drop_expired, {"now": instant, **batch}
-            for raw_id, *ended in found:
-                task_id = self.to_id(raw_id)
-                changed[task_id] = self._dropped(dropped[task_id], *ended)
+            changed.update(self._dropped(dropped, found))
         kept = [o for o in outcomes if not o.drops]
         if kept:
             found = yield (
@@ -519,6 +510,20 @@ class Operations(ABC):
 
     def _only(self, rows: Sequence[Any]) -> Task | None:
         return self.to_task(self._rows(rows)[0]) if rows else None
+
+
+def _end(row: TaskRow, outcome: Outcome, instant: Any) -> TaskRow:
+    status, error = outcome.status, outcome.ending.error
+    if status is TaskStatus.FAILED and row.cancel_requested is not None:
+        status = TaskStatus.CANCELLED
+    if status is TaskStatus.CANCELLED:
+        error = error or row.error  # what an earlier attempt left stays
+    return row._replace(
+        status=status.value,
+        result=outcome.ending.result,
+        error=error,
+        date_modified=instant,
+    )
 
 
 def _unreadable(row: TaskRow, error: Exception) -> RowlockError:

@@ -110,7 +110,9 @@ class PostgresDialect(Dialect):
 
 
 _dialect = PostgresDialect()
-_claim = _dialect.compile(Statements(_dialect).claim(text(CHOSEN)))
+_claim, _claim_to_run = (
+    _dialect.compile(Statements(_dialect).claim(text(CHOSEN), rows=rows)) for rows in (True, False)
+)
 _next_due = _dialect.compile(text(NEXT_DUE))
 _NOTIFY = (
     "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(CAST(:hints AS text) AS text[])) AS hint"
@@ -267,7 +269,13 @@ class PostgresStore(Store):
         return [row.id for row in rows]
 
     async def claim(
-        self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
+        self,
+        holder: str,
+        rooms: Mapping[str, int],
+        lease: int,
+        now: datetime | None = None,
+        *,
+        rows: bool = True,
     ) -> list[TaskRow]:
         look = self._lanes.look(rooms)
         parameters = {
@@ -278,9 +286,9 @@ class PostgresStore(Store):
             "now": now,
         }
         async with self._session() as fetch:
-            rows = self._rows(await fetch(_claim, parameters))
-            self._lanes.claimed(rooms, look, rows, fetch.seconds)
-        return sorted(rows, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
+            claimed = self._rows(await fetch(_claim if rows else _claim_to_run, parameters))
+            self._lanes.claimed(rooms, look, claimed, fetch.seconds)
+        return sorted(claimed, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
         owed = self._lanes.owed()

@@ -106,7 +106,10 @@ _first_due = _dialect.compile(
     )
 )
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="item")
-_claim = _dialect.compile(Statements(_dialect).claim(task.c.id.in_(select(_ids.c.value))))
+_claim, _claim_to_run = (
+    _dialect.compile(Statements(_dialect).claim(task.c.id.in_(select(_ids.c.value)), rows=rows))
+    for rows in (True, False)
+)
 
 _ABOVE_EVERY_PRIORITY = 2**31
 
@@ -204,31 +207,37 @@ class SqliteStore(Store):
         return await self._write(self._insert_each(rows, now))
 
     async def claim(
-        self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
+        self,
+        holder: str,
+        rooms: Mapping[str, int],
+        lease: int,
+        now: datetime | None = None,
+        *,
+        rows: bool = True,
     ) -> list[TaskRow]:
-        return await self._write(self._claim(holder, rooms, lease, self.instant(now)))
+        return await self._write(self._claim(holder, rooms, lease, self.instant(now), rows=rows))
 
     def _claim(
-        self, holder: str, rooms: Mapping[str, int], lease: int, now: int
+        self, holder: str, rooms: Mapping[str, int], lease: int, now: int, *, rows: bool = True
     ) -> Operation[list[TaskRow]]:
         ids: list[str] = []
         for task_type, wanted in rooms.items():
             room = min(wanted, MOST_OF_A_CLAIM - len(ids))
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while room > 0 and priority is not None:
-                rows = yield (
+                found = yield (
                     _due,
                     {"type": task_type, "priority": priority, "now": now, "room": room},
                 )
                 # SQLite stores anything in any column, and an id of rowlock's is text.
-                ids.extend(row[0] for row in rows if isinstance(row[0], str))
-                room -= len(rows)
+                ids.extend(row[0] for row in found if isinstance(row[0], str))
+                room -= len(found)
                 if room > 0:
                     priority = yield from self._next_priority(task_type, priority)
         if not ids:
             return []
         claimed = yield (
-            _claim,
+            _claim if rows else _claim_to_run,
             {"ids": json.dumps(ids), "holder": holder, "lease": lease, "now": now},
         )
         return sorted(self._rows(claimed), key=lambda row: (-row.priority, row.run_at, row.id))
@@ -305,7 +314,7 @@ class SqliteStore(Store):
         return _EPOCH + timedelta(microseconds=value)
 
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
-        return [TaskRow._make(row) for row in rows]
+        return [TaskRow(*row) for row in rows]
 
     def to_id(self, value: Any) -> str:
         return str(value)

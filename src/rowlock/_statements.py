@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Delete,
     Executable,
     FromClause,
     Integer,
@@ -48,7 +49,11 @@ MOST_OF_A_CLAIM = 1000
 
 
 class TaskRow(NamedTuple):
-    """A row as it comes from the driver, but for the id, which is always 32 hex digits."""
+    """A row as it comes from the driver, but for the id, which is always 32 hex digits.
+
+    To run a task takes no more than what has no default, and a claim asks for no more, unless
+    somebody wants to see the task: half as much to send and to read.
+    """
 
     id: str
     type: str
@@ -56,20 +61,20 @@ class TaskRow(NamedTuple):
     payload: str | None
     retries_remaining: int | None
     retain_for: int
-    status: str
-    thread_id: str
     retry_interval: int | None
     lost_workers: int
-    date_created: Any
-    date_modified: Any
-    date_retain_until: Any
     priority: int
     run_at: Any
-    key: str | None
-    result: str | None
-    error: str | None
     progress: str | None
-    cancel_requested: Any
+    status: Any = None
+    thread_id: Any = None
+    date_created: Any = None
+    date_modified: Any = None
+    date_retain_until: Any = None
+    key: str | None = None
+    result: str | None = None
+    error: str | None = None
+    cancel_requested: Any = None
     schedule_id: str | None = None
     scheduled_for: Any = None
 
@@ -80,6 +85,7 @@ _COLUMNS: Final = [
     else task.c[name]
     for name in TaskRow._fields
 ]
+_TO_RUN: Final = _COLUMNS[: -len(TaskRow._field_defaults)]
 
 
 # What is given of a new task, as it travels.
@@ -198,13 +204,14 @@ class Statements:
         self.succeed = build(self._succeed().returning(task.c.id))
         self.succeed_row = build(self._succeed().returning(*_COLUMNS))
         self.fail = build(self._fail(expired=False))
-        self.drop = build(self._drop(expired=False))
+        self.drop = build(self._drop(expired=False).returning(task.c.id))
+        self.drop_row = build(self._dropped(expired=False))
         self.drop_cancelled = build(self._drop_cancelled())
         self.extend = build(self._extend())
         self.release = build(self._release())
         self.expired = build(self._expired())
         self.fail_expired = build(self._fail(expired=True))
-        self.drop_expired = build(self._drop(expired=True))
+        self.drop_expired = build(self._dropped(expired=True))
         self.forget = build(self._forget())
         self.page = cache(self._page)
 
@@ -244,8 +251,8 @@ class Statements:
             ).returning(task.c.id),
         )
 
-    def claim(self, chosen: ColumnElement[bool] | TextClause) -> Executable:
-        """Hand the chosen rows to a holder."""
+    def claim(self, chosen: ColumnElement[bool] | TextClause, *, rows: bool) -> Executable:
+        """Hand the chosen rows to a holder, and return them whole or what it takes to run them."""
         return (
             update(task)
             .where(chosen)
@@ -256,7 +263,7 @@ class Statements:
                 lease_until=self.dialect.after(self._now, bindparam("lease", type_=BigInteger)),
                 date_modified=self._now,
             )
-            .returning(*_COLUMNS)
+            .returning(*(_COLUMNS if rows else _TO_RUN))
         )
 
     def _retain_until(self) -> ColumnElement[Any]:
@@ -354,7 +361,7 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         return statement
 
-    def _drop(self, *, expired: bool) -> Executable:
+    def _drop(self, *, expired: bool) -> Delete:
         columns = {"id": IdType(), "attempt": Integer()}
         if expired:
             columns["holder"] = Text()
@@ -368,12 +375,10 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         else:
             statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement.returning(
-            task.c.id,
-            task.c.cancel_requested,
-            sql_cast(task.c.progress, Text),
-            self._now.label("now"),
-        )
+        return statement
+
+    def _dropped(self, *, expired: bool) -> Executable:
+        return self._drop(expired=expired).returning(*_COLUMNS, self._now.label("now"))
 
     def _drop_cancelled(self) -> Executable:
         return delete(task).where(

@@ -123,7 +123,13 @@ class Store(Operations):
 
     @abstractmethod
     async def claim(
-        self, holder: str, rooms: Mapping[str, int], lease: int, now: datetime | None = None
+        self,
+        holder: str,
+        rooms: Mapping[str, int],
+        lease: int,
+        now: datetime | None = None,
+        *,
+        rows: bool = True,
     ) -> list[TaskRow]:
         """Take due tasks, of each type as many as there is room for, in the order to run.
 
@@ -132,6 +138,7 @@ class Store(Operations):
             rooms: how many of each type.
             lease: milliseconds until they are taken for lost.
             now: the instant.
+            rows: whether all of the rows is wanted, or what it takes to run them.
         """
 
     @abstractmethod

@@ -297,8 +297,10 @@ class Worker:
 
     async def _take(self, pools: Mapping[str, Pool], rooms: Mapping[str, int]) -> list[Job]:
         claimed_at = leased_at = self._claiming_since = time.monotonic()
+        # Before: whoever comes meanwhile wants to see what is not asked for.
+        observed = {name for name in rooms if self._observed(name)}
         try:
-            rows = await self._store.claim(self.holder, rooms, self._lease)
+            rows = await self._store.claim(self.holder, rooms, self._lease, rows=bool(observed))
             if rows and time.monotonic() - leased_at > self._settings.lease / 3:
                 # The answer came late (a handler blocked the loop): some leases may be lost.
                 leased_at = time.monotonic()
@@ -309,14 +311,13 @@ class Worker:
             for job in jobs:
                 job.leased_at = leased_at
                 self._held[job.key] = job
-                self._emit_claimed(job.row)
+                if job.row.type in observed:
+                    self._emit_claimed(job.row)
             return jobs
         finally:
             self._claiming_since = inf
 
     def _emit_claimed(self, row: TaskRow) -> None:
-        if not self._observed(row.type):
-            return
         try:
             task = self._store.to_task(row)
         except Exception as error:

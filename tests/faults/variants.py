@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, Executable, FromClause, Text, and_, bindparam, delete, select
+from sqlalchemy import ColumnElement, Delete, FromClause, Text, and_, bindparam, delete, select
 
 from rowlock import _postgres, _sqlite, _sweeper
 from rowlock._leases import LeaseThread
@@ -53,7 +53,7 @@ def _fence(*, by_holder: bool) -> None:
 
     drop = Statements._drop
 
-    def broken_drop(self: Statements, *, expired: bool) -> Executable:
+    def broken_drop(self: Statements, *, expired: bool) -> Delete:
         if expired:
             return drop(self, expired=True)
         columns = {"id": task.c.id.type, "attempt": task.c.attempt.type}
@@ -63,7 +63,7 @@ def _fence(*, by_holder: bool) -> None:
         )
         if by_holder:
             statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement.returning(task.c.id, task.c.cancel_requested, self._now.label("now"))
+        return statement
 
     patch(Statements, "_held", held)
     patch(Statements, "_drop", broken_drop)

@@ -91,8 +91,8 @@ def _inserts(event: Event, call: Mapping[str, Any]) -> Parts:
 
 
 def _claim(event: Event, call: Mapping[str, Any]) -> Parts:
-    for task_id, attempt, holder, retries, lost in call["rows"]:
-        held = Held(task_id, attempt, holder)
+    for task_id, attempt, retries, lost in call["rows"]:
+        held = Held(task_id, attempt, call["holder"])
         told = {"retries": retries, "lost": lost}
         yield task_id, replace(event, asked={"held": held, "lease": call["lease"]}, told=told)
 

@@ -192,7 +192,9 @@ def _asked_inserts(rows: Sequence[NewRow], now: Any = None) -> Fields:
     return {"rows": [_new(row) for row in rows]}
 
 
-def _asked_claim(holder: str, rooms: Mapping[str, int], lease: int, now: Any = None) -> Fields:
+def _asked_claim(
+    holder: str, rooms: Mapping[str, int], lease: int, now: Any = None, *, rows: bool = True
+) -> Fields:
     return {"holder": holder, "lease": lease / 1000}
 
 
@@ -238,10 +240,7 @@ def _told_insert(task_id: str) -> Fields:
 
 def _told_claim(rows: Sequence[TaskRow]) -> Fields:
     return {
-        "rows": [
-            [row.id, row.attempt, row.thread_id, row.retries_remaining, row.lost_workers]
-            for row in rows
-        ]
+        "rows": [[row.id, row.attempt, row.retries_remaining, row.lost_workers] for row in rows]
     }
 
 

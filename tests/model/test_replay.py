@@ -131,11 +131,11 @@ def skip_an_attempt(calls: Record) -> None:
 
 
 def keep_the_try(calls: Record) -> None:
-    only(calls, "claim", 1)["rows"][0][3] = 1
+    only(calls, "claim", 1)["rows"][0][2] = 1
 
 
 def forget_the_lost_worker(calls: Record) -> None:
-    only(calls, "claim", 1)["rows"][0][4] = 0
+    only(calls, "claim", 1)["rows"][0][3] = 0
 
 
 def lengthen_the_lease(calls: Record) -> None:
