@@ -52,7 +52,7 @@ LATENCY = "latency"
 MODES = (*CREATES, *DRAINS, DEEP, LATENCY)
 
 # So many that the start of the workers is a small part of a drain.
-TASKS = 60_000
+TASKS = 150_000
 _BACKLOG = 200_000
 _FIRST = 5000
 _ARRIVALS = 200

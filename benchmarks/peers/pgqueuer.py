@@ -31,7 +31,7 @@ class Pgqueuer(Peer):
         "autovac`, a pool for producers and one asyncpg connection for the worker, durable "
         "(the default); uvloop as `pgq run`"
     )
-    rate = 12_000
+    rate = 20_000
     uvloop = True
     counts = """
         SELECT (SELECT count(*) FROM pgqueuer),

@@ -23,7 +23,7 @@ class Rowlock(Peer):
     rows = "kept (retain_for=-1)"
     settings = "as it comes, on uvloop as `rowlock worker`"
     uvloop = True
-    rate = 20_000
+    rate = 50_000
     counts = """
         SELECT count(*) FILTER (WHERE status IN ('pending', 'processing')),
                count(*) FILTER (WHERE status = 'success' AND attempt = 1)

@@ -32,6 +32,8 @@ SEED = 5
 NODES = 3
 # Kills, and as many stops.
 SIZES = {"short": 2, "ci": 20, "long": 200}
+# So many more, at most, until somebody who was stopped has been refused something.
+MORE = 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -118,22 +120,43 @@ def launched(nodes: Nodes) -> Iterator[Nodes]:
             process.wait()
 
 
+def refused(files: Sequence[Path]) -> bool:
+    """Somebody has asked to write what was no longer its own."""
+    for call in read(files):
+        if "ended" in call and call["name"] in ("extend", "finish"):
+            accepted = call["kept" if call["name"] == "extend" else "done"]
+            if any(task_id not in accepted for task_id, _, _ in call["attempts"]):
+                return True
+    return False
+
+
 async def disturb(queue: TaskQueue, nodes: Nodes, count: int, luck: random.Random) -> None:
-    """Kill some in the midst of a call, and stop some until they have lost what they hold."""
+    """Kill some in the midst of a call, and stop some until they have lost what they hold.
+
+    On a slow machine these may give it up before they have asked, or be killed, each time.
+    """
     faults = ["kill", "stop"] * count
     luck.shuffle(faults)
     for fault in faults:
-        place = luck.randrange(NODES)
-        if fault == "kill":
-            await eventually(partial(nodes.stops, place, waits), timeout=60)
-            nodes.kill(place)
-            nodes.launch(place)
-        else:
-            await eventually(partial(nodes.stops, place, nodes.may_lose), timeout=60)
-            for task_id, attempt in held(nodes.current[place]):
-                await eventually(partial(moved_on, queue, task_id, attempt), timeout=60)
-            nodes.running[place].send_signal(signal.SIGCONT)
-        await nodes.all_claim()
+        await make(fault, queue, nodes, luck)
+    for _ in range(MORE):
+        if refused(nodes.files):
+            break
+        await make("stop", queue, nodes, luck)
+
+
+async def make(fault: str, queue: TaskQueue, nodes: Nodes, luck: random.Random) -> None:
+    place = luck.randrange(NODES)
+    if fault == "kill":
+        await eventually(partial(nodes.stops, place, waits), timeout=60)
+        nodes.kill(place)
+        nodes.launch(place)
+    else:
+        await eventually(partial(nodes.stops, place, nodes.may_lose), timeout=60)
+        for task_id, attempt in held(nodes.current[place]):
+            await eventually(partial(moved_on, queue, task_id, attempt), timeout=60)
+        nodes.running[place].send_signal(signal.SIGCONT)
+    await nodes.all_claim()
 
 
 async def moved_on(queue: TaskQueue, task_id: str, attempt: int) -> bool:
