@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools
+from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools, _solo
 from rowlock._handlers import Handler
 from rowlock._pools import Pool
 from rowlock._solo import Solo
@@ -110,21 +110,19 @@ async def test_what_waits_in_the_process_is_put_back_before(
 ) -> None:
     """Fails where it would be lost with the last try although it has not begun."""
     monkeypatch.setattr(_pools, "_STALLED", 60.0)
+    monkeypatch.setattr(Pool, "_prefetch", lambda pool, workers: 10)
     options = HandlerOptions(max_worker_count=2)
     async with open_queue(database, stop_timeout=0) as queue:
         await queue.register_handler("slow", HANDLERS, "sleep_seconds", options=options)
         await queue.start()
-        # Quick ones at first, or none is claimed ahead.
-        await queue.create_many(NewTask("slow", 0) for _ in range(500))
-        await eventually(lambda: len(begun()) == 500)
         suspect = await queue.create("suspect")
         await execute(
             database,
             f"UPDATE rowlock_task SET lost_workers = {BOUND - 1} WHERE type = 'suspect'",
         )
-        await queue.create_many(NewTask("slow", 60) for _ in range(40))
-        await eventually(lambda: len(begun()) == 502)
-        assert await processing(database) > 2
+        await queue.create_many(NewTask("slow", 60) for _ in range(12))
+        await eventually(lambda: len(begun()) == 2)
+        assert await processing(database) == 12
         await queue.register_handler("suspect", HANDLERS, "wait_for_gate")
         await eventually(lambda: suspect in begun())
         assert await processing(database) == 3
@@ -137,9 +135,12 @@ async def processing(database: str) -> int:
     return int(count)
 
 
-async def test_others_begin_when_it_takes_long(database: str) -> None:
-    """Fails where it keeps its worker to itself for longer than the lease."""
-    async with open_queue(database, lease=1000) as queue:
+async def test_others_begin_when_it_takes_long(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it keeps its worker to itself for as long as it runs."""
+    monkeypatch.setattr(_solo, "_SECONDS", 0.3)
+    async with open_queue(database) as queue:
         suspect, others = await create(queue, database, lost=BOUND - 1)
         await queue.start()
         await eventually(lambda: begun() == {suspect, *others})
@@ -174,6 +175,59 @@ async def _waits(database: str) -> bool:
     return found == [("pending",), ("processing",)]
 
 
+async def test_what_fails_again_and_again_lets_others_begin(database: str) -> None:
+    """Fails where each further try of what brought nothing down is made alone, too."""
+    async with open_queue(database, retry_interval=0) as queue:
+        await queue.register_handler("failing", HANDLERS, "fail")
+        await queue.create_many(NewTask("failing", retain_for=-1) for _ in range(3))
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(20))
+        await queue.start()
+        await eventually(lambda: begun() == set(others))
+
+
+async def test_a_pile_of_last_tries_is_not_put_back_again_and_again(database: str) -> None:
+    """Fails where each claim takes all that is due, to put back all but one."""
+    async with open_queue(database) as queue:
+        await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(30))
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        await queue.start()
+        await eventually(lambda: len(begun()) == 30)
+    ((claims,),) = await execute(database, "SELECT sum(attempt) FROM rowlock_task")
+    # All of the first claim twice; and of one more for each second that it takes.
+    assert claims < 30 * 10
+
+
+@pytest.mark.parametrize("failing", [RuntimeError("no"), asyncio.CancelledError()])
+async def test_what_could_not_be_put_back_is_held(
+    database: str, failing: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where its lease runs out meanwhile: one more lost worker, which ends it."""
+    async with open_queue(database) as queue:
+        await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        release = queue._store.release
+        held: list[int] = []
+
+        async def fail_once(*arguments: Any, **options: Any) -> Any:
+            assert queue._worker is not None
+            held.append(len(queue._worker._held))
+            if len(held) == 1:
+                raise failing
+            return await release(*arguments, **options)
+
+        monkeypatch.setattr(queue._store, "release", fail_once)
+        await queue.start()
+        if isinstance(failing, asyncio.CancelledError):
+            await eventually(lambda: held)
+            await queue.stop()
+            await queue.start()
+        else:
+            await eventually(lambda: held[:2] == [5, 5])
+        await eventually(lambda: len(begun()) == 5)
+    assert await states(database, "status, lost_workers") == [("success", BOUND - 1)]
+
+
 @pytest.mark.parametrize(
     ("bound", "lost", "executor", "alone"),
     [
@@ -181,17 +235,28 @@ async def _waits(database: str) -> bool:
         (2, 0, "async", False),
         (2, 1, "async", True),
         (2, 1, "thread", True),
-        (2, 1, "process", False),
         (2, 5, "async", True),
         (2, "no number", "async", False),
     ],
 )
 async def test_who_is_alone(bound: int, lost: Any, executor: str, alone: bool) -> None:
-    """What crashes in a process of its own keeps nobody waiting."""
     name = "echo" if executor == "async" else "in_thread"
     handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
     job = job_for(Pool(handler, Limits(), Owner()), lost_workers=lost)
-    solo = Solo(60, bound)
-    assert (solo.choose([job]) is job) == alone
-    assert (solo.left({job.key}) > 0) == alone
-    assert solo.left(set()) == 0
+    assert (Solo(bound).choose([job]) is job) == alone
+
+
+async def test_where_all_run_in_processes_nobody_is_alone(database: str) -> None:
+    """Fails where others wait for what harms nobody but its own process."""
+    worker_handlers.started.clear()
+    async with TaskQueue(database, max_lost_workers=BOUND) as queue:
+        options = HandlerOptions(executor="process", max_worker_count=2)
+        await queue.register_handler("t", "time", "sleep", options=options)
+        await queue.create_many(NewTask("t", 2, retain_for=-1) for _ in range(2))
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        await queue.start()
+        await eventually(lambda: _both_run(database), timeout=20)
+
+
+async def _both_run(database: str) -> bool:
+    return await processing(database) == 2

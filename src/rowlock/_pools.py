@@ -183,9 +183,10 @@ class Pool:
 
     def submit(self, job: Job) -> None:
         """Run a job as soon as a slot is free, unless nobody wants that any more."""
+        if job.over:
+            return
         if job.told:
             self._finish(job, CANCELLED)
-        if job.over:
             return
         if not self._waiting:
             self._moved_at = time.monotonic()

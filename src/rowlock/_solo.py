@@ -7,6 +7,14 @@ from collections.abc import Container, Iterable
 
 from rowlock._pools import Job
 
+Held = Container[tuple[str, int]]
+
+# What brings its worker down mostly does so at once; and others wait meanwhile.
+_SECONDS = 5.0
+# Where one comes there are often more: a claim takes few for so long, or most would be put back.
+_WARY = 1.0
+_MOST_PROVEN = 10_000
+
 
 class Solo:
     """Gives a worker to one job at a time, for a while.
@@ -18,32 +26,56 @@ class Solo:
         job: the one that has the worker, or had it last.
     """
 
-    def __init__(self, seconds: float, max_lost_workers: int) -> None:
-        self._seconds = seconds
+    def __init__(self, max_lost_workers: int) -> None:
         # Of one that never lost a worker nothing is known.
         self._last_try = max(1, max_lost_workers - 1)
         self.job: Job | None = None
+        self._until = 0.0
+        self._wary_until = 0.0
+        # Those that were alone and brought nothing down: what fails and is tried again, as often
+        # as it may, would else keep all others waiting.
+        self._proven: dict[str, None] = {}
+
+    @property
+    def wary(self) -> bool:
+        """Whether the next claim is likely to find one more that is to be alone."""
+        return time.monotonic() < self._wary_until
 
     def choose(self, jobs: Iterable[Job]) -> Job | None:
-        """Return the job that is to be alone, if one is; it has the worker from now on."""
+        """Return the first job that is to be alone."""
         for job in jobs:
             lost = job.row.lost_workers
             if not isinstance(lost, int) or lost < self._last_try:  # SQLite stores anything
                 continue
-            # What fails in a process of its own brings down nothing else.
-            if job.pool.handler.executor != "process":
-                self.job = job
+            if job.row.id not in self._proven:
+                self._wary_until = time.monotonic() + _WARY
                 return job
         return None
 
-    def left(self, held: Container[tuple[str, int]]) -> float:
+    def begin(self, job: Job) -> None:
+        """Let a job have the worker from now on."""
+        self.job = job
+        self._until = time.monotonic() + _SECONDS
+
+    def left(self, held: Held) -> float:
         """Return for how many seconds nothing else may begin.
 
         Args:
             held: what the worker holds. An outcome that was not written would be lost, too.
         """
-        job = self.job
-        if job is None or job.key not in held:
+        if self.job is None or self.job.key not in held:
             self.job = None
             return 0.0
-        return max(0.0, job.claimed_at + self._seconds - time.monotonic())
+        return max(0.0, self._until - time.monotonic())
+
+    def ended(self, held: Held) -> bool:
+        """Whether the job that had the worker has ended since."""
+        job = self.job
+        if job is None or job.key in held:
+            return False
+        self.job = None
+        if job.over:
+            if len(self._proven) >= _MOST_PROVEN:
+                del self._proven[next(iter(self._proven))]
+            self._proven[job.row.id] = None
+        return True

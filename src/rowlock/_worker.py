@@ -103,7 +103,9 @@ class Worker:
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._turns = Turns()
-        self._solo = Solo(settings.lease, store.max_lost_workers)
+        self._solo = Solo(store.max_lost_workers)
+        # To be put back, and held until they are.
+        self._unwanted: list[Job] = []
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
@@ -141,7 +143,8 @@ class Worker:
         await self._end(self._claims, self._watches, self._sweeper.loop)
         await self._store.unwatch()
         pools = [*self._pools.values(), *self._retired]
-        await self._put_back([job for pool in pools for job in pool.take_waiting()])
+        not_begun = (job for pool in pools for job in pool.take_waiting())
+        await self._put_back([*not_begun, *self._unwanted])
         closing = asyncio.create_task(_close(pools))
         hurried = asyncio.create_task(self._hurry.wait())
         waiting: set[asyncio.Task[Any]] = {closing, hurried}
@@ -238,6 +241,7 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
+        await self._release_unwanted()
         if left := self._solo.left(self._held):
             return min(poll, left)
         pools, rooms = self._rooms()
@@ -269,7 +273,9 @@ class Worker:
             # The types that it did not come to are first in the next one.
             for name in taken.keys() & self._pools.keys():
                 self._pools[name] = self._pools.pop(name)
-        if (alone := self._solo.choose(jobs)) is not None:
+        # What crashes in a process of its own harms nobody.
+        shared = any(pool.handler.executor != "process" for pool in self._pools.values())
+        if shared and (alone := self._solo.choose(jobs)) is not None:
             await self._clear_for(alone, jobs)
             jobs = [alone]
         orphans = []
@@ -287,12 +293,35 @@ class Worker:
     async def _clear_for(self, alone: Job, jobs: Iterable[Job]) -> None:
         self._maybe_more.update(self._pools)
         waiting = [job for pool in self._pools.values() for job in pool.take_waiting()]
-        # Before it begins: what it brings its worker down with is lost.
-        await self._put_back([*waiting, *(job for job in jobs if job is not alone)])
+        # All, should it fail. And before it begins: what it brings its worker down with is lost.
+        self._unwanted = [*waiting, *jobs]
+        self._unwanted.remove(alone)
+        try:
+            await self._release_unwanted()
+        except BaseException:
+            self._unwanted.append(alone)
+            raise
+        self._solo.begin(alone)
+
+    async def _release_unwanted(self) -> None:
+        # Their leases are extended until then: to lose one more worker may be the end of a task.
+        if not self._unwanted:
+            return
+        attempts = [job.key for job in self._unwanted]
+        released = await self._store.release(self.holder, attempts)
+        for job in self._unwanted:
+            self._held.pop(job.key, None)
+        types = {job.row.type for job in self._unwanted}
+        self._unwanted = []
+        for task in released:
+            self._events.emit(TaskChanged(task))
+        with suppress(DatabaseUnavailableError):
+            await self._store.hint(types)
 
     def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
         pools = dict(self._pools)
-        rooms = {name: min(pool.room(), MOST_OF_A_CLAIM) for name, pool in pools.items()}
+        most = 1 if self._solo.wary else MOST_OF_A_CLAIM
+        rooms = {name: min(pool.room(), most) for name, pool in pools.items()}
         return pools, {name: room for name, room in rooms.items() if room}
 
     async def _take(self, pools: Mapping[str, Pool], rooms: Mapping[str, int]) -> list[Job]:
@@ -413,7 +442,7 @@ class Worker:
                 self._events.emit(AttemptLost(row.id, row.attempt))
             elif (task := done[row.id]) is not None:
                 self._events.emit(TaskChanged(task))
-        if self._solo.job is not None:
+        if self._solo.ended(self._held):
             self._claims.wake()
 
     async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:

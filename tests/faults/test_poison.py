@@ -108,15 +108,15 @@ async def test_good_tasks_are_not_failed_with_deadly_ones(
     """
     bound = 2
     run = await begin("among poison", database)
-    workers = Workers(run, "poison", max_lost_workers=bound, lease=2000, retry_interval=0)
+    workers = Workers(run, "poison", max_lost_workers=bound, lease=3000, retry_interval=0)
     async with TaskQueue(database) as queue:
         for _ in range(size(short=1, ci=5, long=50)):
             deadly = await create_all(
-                queue, run.ledger, f"deadly {run.cycles}", 4, "poison", payload={"how": "exit"}
+                queue, run.ledger, f"deadly {run.cycles}", 3, "poison", payload={"how": "exit"}
             )
             others = await create_all(
                 queue, run.ledger, f"other {run.cycles}", OTHERS, "quick", payload={"seconds": 0.1}
             )
-            await eventually(workers.drained, 60, "drained")
+            await eventually(workers.drained, 90, "drained")
             await check(run, queue, deadly, others, bound)
     await run.finish()
