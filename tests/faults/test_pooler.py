@@ -49,7 +49,8 @@ async def test_through_pgbouncer(postgres_url: str, pooler: str, begin: Begin, s
     environment = {_pgbouncer.VARIABLE: "1"}
     count = size(short=500, ci=10_000)
     for _ in range(2):
-        run.worker("quick", url=url, environment=environment, notify=False)
+        # Not about leases: on a slow machine short ones could not be extended in time.
+        run.worker("quick", url=url, environment=environment, notify=False, lease=30_000)
     producers = [
         run.producer("quick", url=url, environment=environment, count=count // 2, gap=0)
         for _ in range(2)
