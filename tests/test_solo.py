@@ -175,10 +175,15 @@ async def _waits(database: str) -> bool:
     return found == [("pending",), ("processing",)]
 
 
-async def test_what_fails_again_and_again_lets_others_begin(database: str) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.2])
+async def test_what_fails_again_and_again_lets_others_begin(
+    database: str, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
     """Fails where each further try of what brought nothing down is made alone, too."""
+    monkeypatch.setattr(_solo, "_SECONDS", 0.1)
     async with open_queue(database, retry_interval=0) as queue:
-        await queue.register_handler("failing", HANDLERS, "fail")
+        options = HandlerOptions(timeout=1 + int(seconds * 1000))
+        await queue.register_handler("failing", HANDLERS, "sleep_long", options=options)
         await queue.create_many(NewTask("failing", retain_for=-1) for _ in range(3))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
         others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(20))

@@ -13,7 +13,7 @@ Held = Container[tuple[str, int]]
 _SECONDS = 5.0
 # Where one comes there are often more: a claim takes few for so long, or most would be put back.
 _WARY = 1.0
-_MOST_PROVEN = 10_000
+_MOST_KNOWN = 10_000
 
 
 class Solo:
@@ -32,9 +32,9 @@ class Solo:
         self.job: Job | None = None
         self._until = 0.0
         self._wary_until = 0.0
-        # Those that were alone and brought nothing down: what fails and is tried again, as often
-        # as it may, would else keep all others waiting.
-        self._proven: dict[str, None] = {}
+        # Once is enough: what fails and is tried again, as often as it may, would else keep all
+        # others waiting.
+        self._were_alone: dict[str, None] = {}
 
     @property
     def wary(self) -> bool:
@@ -47,7 +47,7 @@ class Solo:
             lost = job.row.lost_workers
             if not isinstance(lost, int) or lost < self._last_try:  # SQLite stores anything
                 continue
-            if job.row.id not in self._proven:
+            if job.row.id not in self._were_alone:
                 self._wary_until = time.monotonic() + _WARY
                 return job
         return None
@@ -56,6 +56,9 @@ class Solo:
         """Let a job have the worker from now on."""
         self.job = job
         self._until = time.monotonic() + _SECONDS
+        if len(self._were_alone) >= _MOST_KNOWN:
+            del self._were_alone[next(iter(self._were_alone))]
+        self._were_alone[job.row.id] = None
 
     def left(self, held: Held) -> float:
         """Return for how many seconds nothing else may begin.
@@ -70,12 +73,7 @@ class Solo:
 
     def ended(self, held: Held) -> bool:
         """Whether the job that had the worker has ended since."""
-        job = self.job
-        if job is None or job.key in held:
+        if self.job is None or self.job.key in held:
             return False
         self.job = None
-        if job.over:
-            if len(self._proven) >= _MOST_PROVEN:
-                del self._proven[next(iter(self._proven))]
-            self._proven[job.row.id] = None
         return True
