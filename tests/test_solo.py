@@ -179,7 +179,7 @@ async def _waits(database: str) -> bool:
 async def test_what_fails_again_and_again_lets_others_begin(
     database: str, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    """Fails where each further try of what brought nothing down is made alone, too."""
+    """Fails where all tries of what fails by itself are made alone."""
     monkeypatch.setattr(_solo, "_SECONDS", 0.1)
     async with open_queue(database, retry_interval=0) as queue:
         options = HandlerOptions(timeout=1 + int(seconds * 1000))
@@ -189,6 +189,40 @@ async def test_what_fails_again_and_again_lets_others_begin(
         others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(20))
         await queue.start()
         await eventually(lambda: begun() == set(others))
+
+
+@pytest.mark.parametrize("how", ["fails once", "takes long"])
+async def test_a_try_that_has_not_begun_is_still_alone(
+    database: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Fails where its time passes, or its only chance, while its worker starts."""
+    monkeypatch.setattr(_solo, "_SECONDS", 2.0)
+    starts = 0
+
+    async def start() -> None:
+        nonlocal starts
+        starts += 1
+        if how == "takes long":
+            await asyncio.sleep(2.5)
+        elif starts == 1:
+            raise RuntimeError("no start")
+
+    monkeypatch.setattr(worker_handlers, "start", start, raising=False)
+    options = HandlerOptions(initialise_method="start", max_worker_count=1)
+    async with open_queue(database) as queue:
+        await queue.register_handler("slow", HANDLERS, "wait_for_gate", options=options)
+        suspect = await queue.create("slow", retain_for=-1)
+        await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
+        await queue.start()
+        await eventually(lambda: suspect in begun())
+        others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
+        assert queue._worker is not None
+        for _ in range(5):
+            queue._worker.hint(None)
+            await queue._worker.claim()
+        assert begun() == {suspect}
+        await eventually(lambda: begun() == {suspect, *others})
+        worker_handlers.gate.set()
 
 
 async def test_a_pile_of_last_tries_is_not_put_back_again_and_again(database: str) -> None:

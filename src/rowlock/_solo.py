@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterable
+from math import inf
 
 from rowlock._pools import Job
 
@@ -13,28 +14,27 @@ Held = Container[tuple[str, int]]
 _SECONDS = 5.0
 # Where one comes there are often more: a claim takes few for so long, or most would be put back.
 _WARY = 1.0
+# So often is a task alone in a worker, which may fail to start at first. What ends by itself, and
+# is tried again as often as it may, would else keep all others waiting.
+_CHANCES = 3
 _MOST_KNOWN = 10_000
 
 
 class Solo:
     """Gives a worker to one job at a time, for a while.
 
-    The task may be what brought its workers down. What begins beside it is then lost with it, and
-    a good task that was lost with others so often that it would end as failed is lost with none.
-
-    Attributes:
-        job: the one that has the worker, or had it last.
+    The task may be what brought its workers down: what began beside it would be lost with it. Or
+    it is a good one that was lost with others, and would be with what began beside it, for the
+    last time.
     """
 
     def __init__(self, max_lost_workers: int) -> None:
         # Of one that never lost a worker nothing is known.
         self._last_try = max(1, max_lost_workers - 1)
-        self.job: Job | None = None
-        self._until = 0.0
+        self._job: Job | None = None
+        self._until = inf
         self._wary_until = 0.0
-        # Once is enough: what fails and is tried again, as often as it may, would else keep all
-        # others waiting.
-        self._were_alone: dict[str, None] = {}
+        self._chances: dict[str, int] = {}
 
     @property
     def wary(self) -> bool:
@@ -47,33 +47,44 @@ class Solo:
             lost = job.row.lost_workers
             if not isinstance(lost, int) or lost < self._last_try:  # SQLite stores anything
                 continue
-            if job.row.id not in self._were_alone:
-                self._wary_until = time.monotonic() + _WARY
+            if self._chances.get(job.row.id, _CHANCES):
                 return job
         return None
 
     def begin(self, job: Job) -> None:
         """Let a job have the worker from now on."""
-        self.job = job
-        self._until = time.monotonic() + _SECONDS
-        if len(self._were_alone) >= _MOST_KNOWN:
-            del self._were_alone[next(iter(self._were_alone))]
-        self._were_alone[job.row.id] = None
+        self._job = job
+        self._until = inf
+        left = self._chances.pop(job.row.id, _CHANCES)
+        if len(self._chances) >= _MOST_KNOWN:
+            del self._chances[next(iter(self._chances))]
+        self._chances[job.row.id] = left - 1
 
     def left(self, held: Held) -> float:
-        """Return for how many seconds nothing else may begin.
+        """Return for how many seconds, at most, nothing else may begin.
 
         Args:
             held: what the worker holds. An outcome that was not written would be lost, too.
         """
-        if self.job is None or self.job.key not in held:
-            self.job = None
+        job = self._job
+        if job is None or self.ended(held):
             return 0.0
-        return max(0.0, self._until - time.monotonic())
+        if self._until == inf:
+            if job.executor is None and not job.over:
+                return _SECONDS  # it has not begun; its pool gives it back if that takes long
+            self._until = time.monotonic() + _SECONDS
+        left = self._until - time.monotonic()
+        if left <= 0:
+            self._end()
+        return max(0.0, left)
 
     def ended(self, held: Held) -> bool:
-        """Whether the job that had the worker has ended since."""
-        if self.job is None or self.job.key in held:
+        """Whether the job that had the worker has ended since, or was put back."""
+        if self._job is None or self._job.key in held:
             return False
-        self.job = None
+        self._end()
         return True
+
+    def _end(self) -> None:
+        self._job = None
+        self._wary_until = time.monotonic() + _WARY
