@@ -54,3 +54,24 @@ async def test_none_is_kept_that_runs_out_before_the_next_try_has_failed(lease: 
     await asyncio.sleep(0)
     oldest = time.monotonic() - min(job.leased_at for job in holder.jobs)
     assert lease * 0.7 < oldest < lease * (1 - _BACKOFF) - _SHORTEST
+
+
+class KeepingStore:
+    """Extends the lease of the last attempt of each task."""
+
+    async def open(self) -> None:
+        pass
+
+    async def extend(self, holder: str, attempts: list[tuple[str, int]], lease: int) -> set[str]:
+        return {task_id for task_id, attempt in attempts if attempt == 2}
+
+
+@pytest.mark.parametrize("attempts", [(1, 2), (2, 1)])
+async def test_of_two_attempts_of_a_task_the_last_one_is_kept(attempts: tuple[int, int]) -> None:
+    """Fails where one is kept because the other is: the answer names the task."""
+    holder = Holder(30)
+    old = time.monotonic() - 15
+    holder.jobs = {Job(task_row(attempt=n), old, cast(Pool, None)) for n in attempts}
+    await LeaseThread(holder, cast(Store, KeepingStore()), Events(), 30).extend()
+    await asyncio.sleep(0)
+    assert [job.row.attempt for job in holder.jobs] == [2]

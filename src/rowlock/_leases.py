@@ -96,16 +96,19 @@ class LeaseThread:
         jobs = self._worker.leased_before(self._lease / 3)
         if not jobs:
             return self._lease / 9
+        # Of a task that it has lost and claimed again it holds the last attempt only, and the
+        # answer does not say which it is about.
+        last = {job.row.id: job for job in sorted(jobs, key=lambda job: job.row.attempt)}
         now = time.monotonic()
         try:
-            kept = await self._extend(jobs, now - min(job.leased_at for job in jobs))
+            kept = await self._extend(list(last.values()), now - min(job.leased_at for job in jobs))
         except Exception:
             # Those too for which it would be time during the back-off.
             for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
                 self._in_main(self._worker.lose, job)
             raise
         for job in jobs:
-            if job.row.id in kept:
+            if job.row.id in kept and last[job.row.id] is job:
                 job.leased_at = now
             else:
                 self._in_main(self._worker.lose, job)
