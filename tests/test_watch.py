@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rowlock import _changes
 from rowlock._changes import _REST, Glances, Notified
 from rowlock._events import Event
 from rowlock._loop import Loop
@@ -101,6 +103,19 @@ async def test_every_commit_of_another_connection_is_seen(
                     watching.woken = 0
                     other.execute(f"PRAGMA user_version = {number + 1}")
                     await eventually(lambda: watching.woken > 0, timeout=2)
+
+
+def test_the_last_glance_is_after_the_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where a process that is late looks no more, and misses what was committed meanwhile."""
+    log = tmp_path / "log"
+    log.touch()
+    now = 100.0
+    monkeypatch.setattr(_changes, "time", SimpleNamespace(monotonic=lambda: now))
+    glances = Glances(str(log))
+    assert glances._has_changed()
+    now += 3600
+    assert glances._has_changed()
+    assert not glances._has_changed()
 
 
 @_LINUX

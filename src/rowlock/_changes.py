@@ -136,6 +136,7 @@ class Glances:
         self._log = log
         self._seen: tuple[int, int, int] | None = None
         self._look_until = 0.0
+        self._looked_at = -1.0
         self._looked = False
 
     async def patience(self) -> float | None:
@@ -153,11 +154,16 @@ class Glances:
         except OSError:
             return True
         glance = (found.st_mtime_ns, found.st_size, found.st_ino)
+        now = time.monotonic()
         if glance != self._seen:
             self._seen = glance
-            # Another commit in the same tick of the file system's clock would not be seen.
-            self._look_until = time.monotonic() + _TICK
-        return time.monotonic() < self._look_until
+            # Another commit in the same tick of the file system's clock would not be seen. So the
+            # last look is one after it, however late that comes.
+            self._look_until = now + _TICK
+        if self._looked_at >= self._look_until:
+            return False
+        self._looked_at = now
+        return True
 
     def pause(self) -> float:
         """Return the interval, or nothing if that has passed."""
