@@ -213,7 +213,6 @@ class _Search:
             if call.began <= ended and holder in (None, call.asked["holder"]):
                 claimed = claim(row, call.asked["holder"])
                 yield Known(claimed, call.began + call.asked["lease"], math.inf)
-                return
 
 
 def _apply(known: Known, event: Event, rules: Rules) -> Iterator[Known]:
