@@ -6,6 +6,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rowlock import TaskQueue
 
 
 async def eventually(
@@ -22,3 +27,25 @@ async def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"{message or 'condition'}: still {outcome!r} after {timeout} s")
         await asyncio.sleep(0.005)
+
+
+def hold_claims(
+    monkeypatch: pytest.MonkeyPatch, queue: TaskQueue
+) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have what a claim takes told when a gate is open only.
+
+    Returns:
+        what is set when there is something to tell, and the gate.
+    """
+    taken, gate = asyncio.Event(), asyncio.Event()
+    claim = queue._store.claim
+
+    async def held(*arguments: Any, **options: Any) -> Any:
+        rows = await claim(*arguments, **options)
+        if rows:
+            taken.set()
+            await gate.wait()
+        return rows
+
+    monkeypatch.setattr(queue._store, "claim", held)
+    return taken, gate

@@ -25,7 +25,7 @@ from rowlock._store import Store
 from rowlock._worker import Worker, WorkerSettings
 from tests import cancel_handlers
 from tests.cancel_handlers import START_GATE
-from tests.helpers import eventually
+from tests.helpers import eventually, hold_claims
 from tests.pools import Owner, job_for
 from tests.stores import (
     LEASE,
@@ -517,23 +517,13 @@ async def test_a_request_while_the_claim_is_under_way(
 
     monkeypatch.setattr(Worker, "hint_cancel", hinted)
     monkeypatch.setattr(Worker, "watch", watched)
-    sent, gate = asyncio.Event(), asyncio.Event()
     # No extension of a lease, which on SQLite is a hint by itself.
     async with two_nodes(database, poll_interval=NEVER, lease=NEVER) as (node, other):
         await node.register_handler("t", HANDLERS, "polite_async")
         await node.start()
-        claim = node._store.claim
-
-        async def slow_claim(*arguments: Any, **options: Any) -> Any:
-            rows = await claim(*arguments, **options)
-            if rows:
-                sent.set()
-                await gate.wait()
-            return rows
-
-        monkeypatch.setattr(node._store, "claim", slow_claim)
+        taken, gate = hold_claims(monkeypatch, node)
         task_id = await other.create("t", asking(marks), retain_for=-1)
-        await sent.wait()
+        await taken.wait()
         assert await other.cancel(task_id, running=True)
         assert node._worker is not None
         holder, before = node._worker.holder, looks

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools, _solo
+from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools, _solo, _worker
 from rowlock._handlers import Handler
 from rowlock._pools import Pool
 from rowlock._solo import Solo
@@ -241,30 +241,64 @@ async def test_a_pile_of_last_tries_is_not_put_back_again_and_again(database: st
 async def test_what_could_not_be_put_back_is_held(
     database: str, failing: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where its lease runs out meanwhile: one more lost worker, which ends it."""
+    """Fails where its lease runs out meanwhile: one more lost worker, which ends it.
+
+    And where something begins or is claimed before it has been put back.
+    """
+    monkeypatch.setattr(_worker, "_LOOK_AGAIN", 0.1)
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
-        release = queue._store.release
-        held: list[int] = []
+        release, claim = queue._store.release, queue._store.claim
+        claims = 0
+        seen: list[tuple[int, int, int]] = []
 
-        async def fail_once(*arguments: Any, **options: Any) -> Any:
+        async def counted(*arguments: Any, **options: Any) -> Any:
+            nonlocal claims
+            claims += 1
+            return await claim(*arguments, **options)
+
+        async def fail_at_first(*arguments: Any, **options: Any) -> Any:
             assert queue._worker is not None
-            held.append(len(queue._worker._held))
-            if len(held) == 1:
+            seen.append((claims, len(queue._worker._held), len(begun())))
+            if len(seen) <= 3:
                 raise failing
             return await release(*arguments, **options)
 
-        monkeypatch.setattr(queue._store, "release", fail_once)
+        monkeypatch.setattr(queue._store, "claim", counted)
+        monkeypatch.setattr(queue._store, "release", fail_at_first)
         await queue.start()
         if isinstance(failing, asyncio.CancelledError):
-            await eventually(lambda: held)
+            await eventually(lambda: seen)
+            seen.extend(seen * 2)
             await queue.stop()
             await queue.start()
-        else:
-            await eventually(lambda: held[:2] == [5, 5])
         await eventually(lambda: len(begun()) == 5)
+        first = seen[0][0]
+        assert seen[:4] == [(first, 5, 0)] * 4
     assert await states(database, "status, lost_workers") == [("success", BOUND - 1)]
+
+
+async def test_what_is_being_put_back_is_no_lost_attempt(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails where an extension that comes after the release is taken for a lost lease."""
+    async with open_queue(database) as queue:
+        suspect, _ = await create(queue, database, lost=BOUND - 1)
+        release = queue._store.release
+
+        async def refused_meanwhile(holder: str, attempts: list[tuple[str, int]]) -> Any:
+            released = await release(holder, attempts)
+            assert queue._worker is not None
+            for attempt in attempts:
+                queue._worker.lose(queue._worker._held[attempt])
+            return released
+
+        monkeypatch.setattr(queue._store, "release", refused_meanwhile)
+        await queue.start()
+        await eventually(lambda: suspect in begun())
+        worker_handlers.gate.set()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from rowlock import DatabaseUnavailableError, HandlerOptions, NewTask, Task, TaskQueue, TaskStatus
 from rowlock._events import AttemptLost
 from tests import worker_handlers
-from tests.helpers import eventually
+from tests.helpers import eventually, hold_claims
 from tests.stores import open_store
 
 HANDLERS = "tests.worker_handlers"
@@ -183,6 +183,27 @@ async def test_stop_puts_back_what_still_runs(database: str) -> None:
         assert [task.thread_id for task in tasks if task] == ["0"] * 5
 
 
+@pytest.mark.session
+async def test_others_are_told_of_what_is_put_back(database: str) -> None:
+    """Fails where a worker that waits finds it with its next poll."""
+    async with (
+        open_queue(database, stop_timeout=0) as queue,
+        TaskQueue(database, poll_interval=3_600_000) as other,
+    ):
+        await queue.register_handler("t", HANDLERS, "wait_for_gate")
+        await queue.start()
+        task_id = await queue.create("t", 1)
+        await eventually(lambda: worker_handlers.started == [(task_id, 1)])
+        for task_type in ("t", "warm"):
+            await other.register_handler(task_type, HANDLERS, "echo")
+        await other.start()
+        # The second one it finds because it is told.
+        for _ in range(2):
+            await ended(other, await queue.create("warm", retain_for=-1))
+        await queue.stop()
+        await eventually(lambda: (task_id, 2) in worker_handlers.started)
+
+
 async def test_stop_lets_what_runs_finish(database: str) -> None:
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "wait_for_gate")
@@ -269,7 +290,6 @@ async def test_whoever_looks_during_a_claim_sees_what_comes_after(
     database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Fails where a change is told from what was claimed before anybody wanted to see it."""
-    sent, gate = asyncio.Event(), asyncio.Event()
     seen: list[Task] = []
 
     async def see(task: Task) -> None:
@@ -278,18 +298,9 @@ async def test_whoever_looks_during_a_claim_sees_what_comes_after(
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
-        claim = queue._store.claim
-
-        async def slow_claim(*arguments: Any, **options: Any) -> Any:
-            rows = await claim(*arguments, **options)
-            if rows:
-                sent.set()
-                await gate.wait()
-            return rows
-
-        monkeypatch.setattr(queue._store, "claim", slow_claim)
+        taken, gate = hold_claims(monkeypatch, queue)
         task_id = await queue.create("t", {"a": 1})
-        await sent.wait()
+        await taken.wait()
         await queue.register_handler("t", HANDLERS, "echo", see)
         gate.set()
         await eventually(lambda: len(seen) == 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -258,8 +258,7 @@ class Operations(ABC):
                 return self._only(rows)
             rows = yield self.sql.cancel_drop, parameters
             if rows:
-                *columns, instant = rows[0]
-                (row,) = self._rows([columns])
+                ((row, instant),) = self._deleted(rows)
                 return self.to_task(
                     row._replace(status=TaskStatus.CANCELLED.value, date_modified=instant)
                 )
@@ -368,12 +367,16 @@ class Operations(ABC):
     def _dropped(
         self, outcomes: Mapping[str, Outcome], found: Sequence[Any]
     ) -> dict[str, Task | None]:
-        # The rows as they were before, and the instant.
-        rows = self._rows([raw[:-1] for raw in map(tuple, found)])
         return {
-            row.id: self._task_if_readable(_end(row, outcomes[row.id], raw[-1]))
-            for row, raw in zip(rows, found, strict=True)
+            row.id: self._task_if_readable(_end(row, outcomes[row.id], instant))
+            for row, instant in self._deleted(found)
         }
+
+    def _deleted(self, found: Sequence[Any]) -> Iterator[tuple[TaskRow, Any]]:
+        """The rows as they were, each with the instant."""
+        for *columns, instant in found:
+            (row,) = self._rows([columns])
+            yield row, instant
 
     def _bounded(self, outcome: Outcome) -> Outcome:
         if not outcome.ending.lost or outcome.row.lost_workers + 1 < self.max_lost_workers:

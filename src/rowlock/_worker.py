@@ -104,8 +104,7 @@ class Worker:
         self._claiming = asyncio.Lock()
         self._turns = Turns()
         self._solo = Solo(store.max_lost_workers)
-        # To be put back, and held until they are.
-        self._unwanted: list[Job] = []
+        self._unwanted: dict[tuple[str, int], Job] = {}
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
@@ -143,8 +142,7 @@ class Worker:
         await self._end(self._claims, self._watches, self._sweeper.loop)
         await self._store.unwatch()
         pools = [*self._pools.values(), *self._retired]
-        not_begun = (job for pool in pools for job in pool.take_waiting())
-        await self._put_back([*not_begun, *self._unwanted])
+        await self._put_back([job for pool in pools for job in pool.take_waiting()])
         closing = asyncio.create_task(_close(pools))
         hurried = asyncio.create_task(self._hurry.wait())
         waiting: set[asyncio.Task[Any]] = {closing, hurried}
@@ -241,7 +239,8 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
-        await self._release_unwanted()
+        if self._unwanted:
+            return min(poll, _LOOK_AGAIN)
         if left := self._solo.left(self._held):
             return min(poll, left)
         pools, rooms = self._rooms()
@@ -276,7 +275,8 @@ class Worker:
         # What crashes in a process of its own harms nobody.
         shared = any(pool.handler.executor != "process" for pool in self._pools.values())
         if shared and (alone := self._solo.choose(jobs)) is not None:
-            await self._clear_for(alone, jobs)
+            if not await self._clear_for(alone, jobs):
+                return 0.0
             jobs = [alone]
         orphans = []
         for job in jobs:
@@ -290,33 +290,20 @@ class Worker:
         # Due and not to be had: somebody holds the row's lock.
         return min(poll, 0.05)
 
-    async def _clear_for(self, alone: Job, jobs: Iterable[Job]) -> None:
+    async def _clear_for(self, alone: Job, jobs: Iterable[Job]) -> bool:
+        """Put back all else that has not begun, which would be lost with it; say whether it is."""
         self._maybe_more.update(self._pools)
         waiting = [job for pool in self._pools.values() for job in pool.take_waiting()]
-        # All, should it fail. And before it begins: what it brings its worker down with is lost.
-        self._unwanted = [*waiting, *jobs]
-        self._unwanted.remove(alone)
+        cleared = False
         try:
-            await self._release_unwanted()
-        except BaseException:
-            self._unwanted.append(alone)
-            raise
-        self._solo.begin(alone)
-
-    async def _release_unwanted(self) -> None:
-        # Their leases are extended until then: to lose one more worker may be the end of a task.
-        if not self._unwanted:
-            return
-        attempts = [job.key for job in self._unwanted]
-        released = await self._store.release(self.holder, attempts)
-        for job in self._unwanted:
-            self._held.pop(job.key, None)
-        types = {job.row.type for job in self._unwanted}
-        self._unwanted = []
-        for task in released:
-            self._events.emit(TaskChanged(task))
-        with suppress(DatabaseUnavailableError):
-            await self._store.hint(types)
+            await self._put_back([*waiting, *(job for job in jobs if job is not alone)])
+            cleared = not self._unwanted
+        finally:
+            if not cleared:
+                self._unwanted[alone.key] = alone
+        if cleared:
+            self._solo.begin(alone)
+        return cleared
 
     def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
         pools = dict(self._pools)
@@ -379,9 +366,10 @@ class Worker:
             self.hint(task_type)
 
     async def _put_back(self, jobs: Iterable[Job]) -> None:
-        attempts = [job.key for job in jobs]
-        for attempt in attempts:
-            self._held.pop(attempt, None)
+        # Held until that is done, so that their leases are extended: to lose one more worker may
+        # be the end of a task. What fails is tried again before the next claim.
+        self._unwanted.update((job.key, job) for job in jobs)
+        attempts = list(self._unwanted)
         if not attempts:
             return
         with suppress(Exception):
@@ -390,8 +378,14 @@ class Worker:
         # If the database is gone, the leases run out and another worker's sweeper does it.
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES / 2):
-                for task in await self._store.release(self.holder, attempts):
+                released = await self._store.release(self.holder, attempts)
+                for attempt in attempts:
+                    self._unwanted.pop(attempt, None)
+                    self._held.pop(attempt, None)
+                for task in released:
                     self._events.emit(TaskChanged(task))
+                if released and self._settings.notify:
+                    await self._store.hint({task.type for task in released})
 
     # Finishing.
 
@@ -501,7 +495,7 @@ class Worker:
     def lose(self, job: Job) -> None:
         """An attempt no longer holds its task: drop it, unless it has ended meanwhile."""
         key = job.key
-        if job.over or key not in self._held:
+        if job.over or key not in self._held or key in self._unwanted:
             return
         del self._held[key]
         self._events.emit(AttemptLost(*key))
