@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from rowlock import HandlerError, current_task
@@ -126,6 +128,14 @@ def hostile(payload: str) -> str:
 async def async_hostile(payload: str) -> str:
     await asyncio.sleep(0)
     return hostile(payload)
+
+
+def meet(files: list[str]) -> None:
+    """End when both have begun: each makes its own file and waits for the other's."""
+    mine, other = map(Path, files)
+    mine.touch()
+    while not other.exists():
+        time.sleep(0.01)
 
 
 def hold(megabytes: int) -> int:
