@@ -63,10 +63,10 @@ def claims_timed() -> Iterator[list[float]]:
     taken: list[float] = []
 
     def timing(method: Callable[..., Awaitable[Any]]) -> Any:
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
             began = time.perf_counter()
             try:
-                return await method(*args)
+                return await method(*args, **options)
             finally:
                 taken.append(time.perf_counter() - began)
 
