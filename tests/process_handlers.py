@@ -72,6 +72,13 @@ class ForeignBaseError(BaseException):
     pass
 
 
+class NoClassError(Exception):
+    def __getattribute__(self, name: str) -> object:
+        if name == "__class__":
+            raise ValueError("no class")
+        return super().__getattribute__(name)
+
+
 def hostile(payload: str) -> str:
     """Do to the process what a worker must survive, or be replaced after."""
     match payload:
@@ -90,6 +97,8 @@ def hostile(payload: str) -> str:
             raise KeyboardInterrupt
         case "base":
             raise ForeignBaseError("base")
+        case "no class":
+            raise NoClassError
         case "print":
             print("printed by a handler")
         case "chdir":

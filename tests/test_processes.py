@@ -246,6 +246,7 @@ FAILS = {
     "exit": "SystemExit",
     "interrupt": "KeyboardInterrupt",
     "base": "ForeignBaseError",
+    "no class": "NoClassError",
     "fds": "WorkerProcessError",
 }
 SURVIVES = ["stdin", "stdout", "fd 1", "chdir", "thread", "child", "forked sleeper", "fork"]

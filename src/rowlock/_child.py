@@ -215,7 +215,7 @@ class Child:
         options = self._handler.options
         worn = (
             # Who exits or has no memory left may have left anything half-done.
-            isinstance(error, SystemExit | KeyboardInterrupt | MemoryError)
+            issubclass(type(error), SystemExit | KeyboardInterrupt | MemoryError)
             or (
                 options.max_tasks_per_worker is not None
                 and self._tasks >= options.max_tasks_per_worker

@@ -104,6 +104,7 @@ class Worker:
         self._claiming = asyncio.Lock()
         self._turns = Turns()
         self._solo = Solo(store.max_lost_workers)
+        # To be put back, and held until they are.
         self._unwanted: dict[tuple[str, int], Job] = {}
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
