@@ -47,7 +47,7 @@ def start_over(store: PostgresStore) -> None:
 async def test_a_claim_passes_by_dead_rows(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where each claim begins at the start of its lane."""
+    """Fails where each claim begins at the start of its lane, and where that is read twice."""
     held = await asyncpg.connect(postgres_url)
     writer = await asyncpg.connect(postgres_url)
     try:
@@ -72,7 +72,7 @@ async def test_a_claim_passes_by_dead_rows(
                 (_postgres._claim, {"rooms": [10], "holder": "w", "lease": LEASE, "now": now}),
                 (_postgres._next_due, {"now": now}),
             ):
-                assert await blocks(writer, statement, {**whole, **more}) > 1000
+                assert 500 < await blocks(writer, statement, {**whole, **more}) < 1200
                 assert await blocks(writer, statement, {**remembered, **more}) < 200
     finally:
         await writer.close()

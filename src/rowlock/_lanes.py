@@ -28,14 +28,15 @@ _LONGEST = 5.0
 # Whoever has more priorities gives each task one of its own.
 _MOST_LANES = 16
 
-# For each type the priorities that occur are found one by one from the index, and within each
-# the due rows are one range: neither tasks of other types nor tasks due later are looked at.
-# The outer LIMIT ends the search as soon as the room is filled, which is why nothing above it
-# sorts; the inner one only tells the planner that few rows are wanted. A remembered lane is read
-# from a little before where it was left: tasks become visible in another order than that of
-# their instants.
+# For each type the priorities that occur are found one by one from the index, each with the first
+# of its rows, and within each the due rows from there on are one range: neither tasks of other
+# types nor tasks due later are looked at, and dead rows no more than once. The outer LIMIT ends the
+# search as soon as the room is filled, which is why nothing above it sorts; the inner one only
+# tells the planner that few rows are wanted. A remembered lane is read from a little before where
+# it was left: tasks become visible in another order than that of their instants.
 _LANES = """
-    SELECT r.priority, r.since
+    SELECT r.priority, r.since - INTERVAL '500 ms',
+           CAST('00000000-0000-0000-0000-000000000000' AS uuid)
     FROM unnest(
         (SELECT CAST(CAST(:lane_types AS text) AS text[])),
         (SELECT CAST(CAST(:lane_priorities AS text) AS integer[])),
@@ -43,18 +44,19 @@ _LANES = """
     ) AS r(type, priority, since)
     WHERE r.type = wanted.type
     UNION ALL
-    (WITH RECURSIVE lane(priority) AS (
-        (SELECT k.priority FROM rowlock_task k
+    (WITH RECURSIVE lane(priority, run_at, id) AS (
+        (SELECT k.priority, k.run_at, k.id FROM rowlock_task k
          WHERE wanted.whole AND k.status = 'pending' AND k.type = wanted.type
-         ORDER BY k.priority DESC LIMIT 1)
+         ORDER BY k.priority DESC, k.run_at, k.id LIMIT 1)
         UNION ALL
-        SELECT (SELECT k.priority FROM rowlock_task k
-                WHERE k.status = 'pending' AND k.type = wanted.type
-                  AND k.priority < lane.priority
-                ORDER BY k.priority DESC LIMIT 1)
-        FROM lane WHERE lane.priority IS NOT NULL
+        SELECT below.*
+        FROM lane CROSS JOIN LATERAL (
+            SELECT k.priority, k.run_at, k.id FROM rowlock_task k
+            WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority < lane.priority
+            ORDER BY k.priority DESC, k.run_at, k.id LIMIT 1
+        ) AS below
     )
-    SELECT priority, CAST('-infinity' AS timestamptz) FROM lane WHERE priority IS NOT NULL)
+    SELECT * FROM lane)
 """
 # From a subquery the planner does not know what an array holds: it would else plan each claim
 # anew, in the hope of a better plan, which takes as long as to execute it. Arrays travel as texts.
@@ -67,12 +69,12 @@ CHOSEN = f"""ctid = ANY(ARRAY(
         AS wanted(type, whole, room)
     CROSS JOIN LATERAL (
         SELECT due.ctid
-        FROM ({_LANES}) AS lane(priority, since)
+        FROM ({_LANES}) AS lane(priority, run_at, id)
         CROSS JOIN LATERAL (
             SELECT k.ctid FROM rowlock_task k
             WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
               AND k.attempt < 2147483647
-              AND k.run_at >= lane.since - INTERVAL '500 ms'
+              AND (k.run_at, k.id) >= (lane.run_at, lane.id)
               AND k.run_at <= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
             ORDER BY k.run_at, k.id LIMIT {MOST_OF_A_CLAIM}
             FOR UPDATE SKIP LOCKED
@@ -85,12 +87,12 @@ NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
                    - COALESCE(CAST(:now AS timestamptz), statement_timestamp()))::float8
     FROM unnest({_TYPES}) AS wanted(type, whole)
-    CROSS JOIN LATERAL ({_LANES}) AS lane(priority, since)
+    CROSS JOIN LATERAL ({_LANES}) AS lane(priority, run_at, id)
     CROSS JOIN LATERAL (
         SELECT k.run_at FROM rowlock_task k
         WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
-          AND k.run_at >= lane.since - INTERVAL '500 ms'
-        ORDER BY k.run_at LIMIT 1
+          AND (k.run_at, k.id) >= (lane.run_at, lane.id)
+        ORDER BY k.run_at, k.id LIMIT 1
     ) AS first
 """  # noqa: S608
 
