@@ -328,14 +328,12 @@ def unexplained(missing: Sequence[int], moments: Mapping[int, float], kills: Seq
 
 
 async def storm(
-    url: str, directory: Path, count: int, *options: str, seconds: float, schedules: int = 20
+    url: str, directory: Path, count: int, *, seconds: float, schedules: int
 ) -> Figures:
     """Kill some of so many nodes at random for so many seconds, and count."""
     random_ = random.Random(SEED)
     half = schedules // 2
-    nodes = Nodes(
-        url, directory, [{} for _ in range(count)], tasks=half, calls=half, options=options
-    )
+    nodes = Nodes(url, directory, [{} for _ in range(count)], tasks=half, calls=half)
     with launched(nodes):
         await nodes.all_ready()
         end = time.time() + seconds
