@@ -20,7 +20,7 @@ _WALK_LIMIT = 500
 
 
 def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
-    """Build the backlog, drain beside it and in a small table in turns, then read pages."""
+    """Build the backlog, read pages, drain beside it and in a small table in turns, read again."""
     common = {"server": kind(server), "pending": arguments.pending, "retained": arguments.retained}
     with fresh(server) as url:
         taken = asyncio.run(fill(url, pending=arguments.pending, retained=arguments.retained))
@@ -29,14 +29,18 @@ def run(server: str, arguments: argparse.Namespace, report: Report) -> bool:
             f"made in {taken:.0f} s",
             flush=True,
         )
+        number = min(arguments.page, (arguments.pending + arguments.retained) // arguments.limit)
+        before = asyncio.run(_pages(url, number, arguments.limit, arguments.reads))
+        report.table({"benchmark": "backlog, pages", **common}, before)
+        print()
         drains = [
             _drains(server, url, tasks, arguments.rounds) for tasks in (_FEW, arguments.tasks)
         ]
         report.table({"benchmark": "backlog, drain", **common}, drains)
         print()
-        number = min(arguments.page, (arguments.pending + arguments.retained) // arguments.limit)
-        pages = asyncio.run(_pages(url, number, arguments.limit, arguments.reads))
-        report.table({"benchmark": "backlog, pages", **common}, pages)
+        print("after the drains, which left dead rows behind and what leads to them in indexes:")
+        after = asyncio.run(_pages(url, number, arguments.limit, arguments.reads))
+        report.table({"benchmark": "backlog, pages after the drains", **common}, after)
     print("each task that was drained: success with attempt 1, one call")
     return True
 
