@@ -92,6 +92,11 @@ def catalog(url: str) -> list[Any]:
             " WHERE connamespace = 'public'::regnamespace"
             " AND conrelid::regclass::text <> 'rowlock_alembic_version' ORDER BY 1",
         ),
+        *rows(
+            url,
+            "SELECT relname, reloptions FROM pg_class WHERE relname ~ '^rowlock.*task$'"
+            " AND relnamespace = 'public'::regnamespace ORDER BY 1",
+        ),
     ]
 
 

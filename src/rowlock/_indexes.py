@@ -1,4 +1,4 @@
-"""The indexes of the tables, as SQLAlchemy Core metadata.
+"""The indexes of the tables, as SQLAlchemy Core metadata, and how they are kept small.
 
 Which indexes exist, and why no more: every index entry is written again at each change of a
 task's status, so an index must earn its place.
@@ -13,6 +13,10 @@ task's status, so an index must earn its place.
   cancelled. Neither instant has a column, and pages by `dateCompleted` read the indexes on
   `date_modified`.
 - Expired leases are found among the rows that are processing.
+- Until a vacuum a claim of a type, and a page of what was changed last, pass by what has run, in
+  the claim index and at the end of the one by `date_modified`: 2 ms for 100,000 tasks. So
+  PostgreSQL is to come sooner than at a fifth of all rows, which with a million retained would be
+  once in 100,000 tasks, and to look after the indexes also where few pages have dead rows.
 
 Only who creates or compares a schema imports this: what an index has of PostgreSQL has SQLAlchemy
 load all that it knows of PostgreSQL.
@@ -47,6 +51,11 @@ for _name, *_columns in (
 _partial("ix_rowlock_task_processing", _c.status == "processing", _c.status, _c.id)
 _partial("ix_rowlock_task_retain", _c.date_retain_until.is_not(None), _c.date_retain_until)
 _partial("uq_rowlock_task_key", _c.key.is_not(None), _c.key, unique=True)
+
+task.dialect_kwargs["postgresql_with"] = {
+    "autovacuum_vacuum_scale_factor": 0.02,
+    "vacuum_index_cleanup": "on",
+}
 
 _next = scheduled_task.c.next_trigger
 _partial("ix_rowlock_scheduled_task_due", _next.is_not(None), _next)
