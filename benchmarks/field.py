@@ -153,11 +153,11 @@ def _drain(databases: _Databases, entrant: Entrant, workers: int, tasks: int) ->
 async def _until_finished(url: str, counts: str) -> float:
     """Return the instant of the question that had the answer: to count takes a while."""
     async with session(url) as ask:
-        asked = time.perf_counter()
-        while (await ask(counts))[0][0]:
-            await asyncio.sleep(0.003)
+        while True:
             asked = time.perf_counter()
-        return asked
+            if not (await ask(counts))[0][0]:
+                return asked
+            await asyncio.sleep(0.003)
 
 
 def _deep(databases: _Databases, entrant: Entrant, tasks: int) -> dict[str, float]:
