@@ -1,4 +1,4 @@
-"""The indexes of the tables, as SQLAlchemy Core metadata, and how they are kept small.
+"""The indexes of the tables, as SQLAlchemy Core metadata, and how PostgreSQL is to store them.
 
 Which indexes exist, and why no more: every index entry is written again at each change of a
 task's status, so an index must earn its place.
@@ -17,6 +17,9 @@ task's status, so an index must earn its place.
   the claim index and at the end of the one by `date_modified`: 2 ms for 100,000 tasks. So
   PostgreSQL is to come sooner than at a fifth of all rows, which with a million retained would be
   once in 100,000 tasks, and to look after the indexes also where few pages have dead rows.
+- A task is written again when it is claimed and when it has ended, and all of a page are claimed
+  at once: half of it is left free for them, or the new versions would go to other pages, with a
+  record more of WAL each. Whoever keeps millions of tasks may want the room instead.
 
 Only who creates or compares a schema imports this: what an index has of PostgreSQL has SQLAlchemy
 load all that it knows of PostgreSQL.
@@ -55,6 +58,7 @@ _partial("uq_rowlock_task_key", _c.key.is_not(None), _c.key, unique=True)
 task.dialect_kwargs["postgresql_with"] = {
     "autovacuum_vacuum_scale_factor": 0.02,
     "vacuum_index_cleanup": "on",
+    "fillfactor": 50,
 }
 
 _next = scheduled_task.c.next_trigger

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0005"
+REVISION = "0006"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
