@@ -582,17 +582,19 @@ def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
     owns_engine = isinstance(database, URL)
     dialect = database.get_backend_name() if isinstance(database, URL) else database.dialect.name
     if dialect == "postgresql":
-        from rowlock._postgres import PostgresStore, connect_arguments
+        from rowlock import _postgres
 
-        engine = (
-            create_async_engine(database, **connect_arguments())
-            if isinstance(database, URL)
-            else database
-        )
-        return PostgresStore(engine, owns_engine=owns_engine, **settings)
+        engine = _engine_of(database, _postgres.connect_arguments())
+        return _postgres.PostgresStore(engine, owns_engine=owns_engine, **settings)
     if dialect == "sqlite":
-        from rowlock._sqlite import SqliteStore
+        from rowlock import _sqlite
 
-        engine = create_async_engine(database) if isinstance(database, URL) else database
-        return SqliteStore(engine, owns_engine=owns_engine, **settings)
+        engine = _engine_of(database, _sqlite.connect_arguments())
+        return _sqlite.SqliteStore(engine, owns_engine=owns_engine, **settings)
     raise InvalidArgumentError(f"database: an engine for {dialect} was given, PostgreSQL or SQLite")
+
+
+def _engine_of(database: URL | AsyncEngine, arguments: dict[str, Any]) -> AsyncEngine:
+    if isinstance(database, AsyncEngine):
+        return database
+    return create_async_engine(database, **arguments)

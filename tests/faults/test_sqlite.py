@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sqlite3
+import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -137,6 +140,32 @@ async def test_sqlite_bad_file(sqlite_url: str, tmp_path: Path, kind: str) -> No
     await queue.close()
     assert str(path) in str(caught.value) or "rowlock db upgrade" in str(caught.value)
     assert contents(tmp_path) == before
+
+
+async def test_sqlite_no_late_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of what could not be opened is left to a loop that may be closed by then.
+
+    Fails where the thread of a connection that was refused is not waited for.
+    """
+
+    def slow(record: logging.LogRecord) -> bool:
+        # The driver's thread says so before it ends.
+        if "close_and_stop" in record.getMessage():
+            time.sleep(0.2)
+        return True
+
+    before = set(threading.enumerate())
+    slowed = logging.Filter()
+    slowed.filter = slow  # type: ignore[method-assign]
+    with (
+        caplog.at_level(logging.DEBUG, "aiosqlite"),
+        caplog.filtering(slowed),
+        pytest.raises(DatabaseUnavailableError),
+    ):
+        await TaskQueue(f"sqlite:///{tmp_path}").open()
+    assert not [
+        thread for thread in threading.enumerate() if thread.daemon and thread not in before
+    ]
 
 
 async def test_sqlite_read_only(sqlite_url: str, tmp_path: Path) -> None:
