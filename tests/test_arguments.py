@@ -90,8 +90,8 @@ async def spied(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Task
     async with TaskQueue(url, notify=False) as queue:
         with monkeypatch.context() as patch:
             for name in (
-                "_write", "read", "_read_sorted", "together", "insert_many", "insert_on", "claim",
-                "hint", "hint_schedules",
+                "_write", "read", "_read_sorted", "together", "insert_many", "insert_new",
+                "insert_on", "claim", "hint", "hint_schedules",
             ):  # fmt: skip
                 assert hasattr(Store, name)
                 patch.setattr(queue._store, name, _sent)

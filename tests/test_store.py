@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,8 +20,9 @@ from rowlock._operations import Operation, Outcome
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock._url import async_url
-from rowlock.errors import RowlockError
+from rowlock.errors import InvalidPayloadError, RowlockError
 from rowlock.models import Task, TaskStatus
+from rowlock.queue import _AHEAD
 from tests.stores import (
     LEASE,
     START,
@@ -210,6 +212,28 @@ async def test_insert_many_is_all_or_nothing(database: str, key: str | None) -> 
             await store.insert(row, START)
         await store.insert(new_row(), START)
     assert await count(database) == 2
+
+
+async def test_create_many_is_all_or_nothing(database: str) -> None:
+    """Also where a wrong one is found after others were sent.
+
+    Fails where what was sent stays, or where the connection that sent it is kept as it is.
+    """
+    many = 3 * _AHEAD
+    async with TaskQueue(database) as queue:
+        for key in (None, "k"):
+            tasks = [NewTask("t", number, priority=-number) for number in range(many)]
+            tasks[-2] = NewTask("t", math.nan, key=key)
+            with pytest.raises(InvalidPayloadError):
+                await queue.create_many(tasks)
+            assert await count(database) == 0
+        tasks[-2] = NewTask("t", many - 2)
+        ids = await queue.create_many(iter(tasks))
+        assert ids == sorted(ids)
+        for number in (0, _AHEAD - 1, _AHEAD, many - 1):
+            task = await existing(queue._store, ids[number])
+            assert (task.payload, task.priority) == (number, -number)
+    assert await count(database) == many
 
 
 @pytest.mark.parametrize("kind", ["connection", "session"])

@@ -256,17 +256,24 @@ class PostgresStore(Store):
             return await super().insert(row, now)
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
+        if all(row.key is None for row in rows):
+            await self._copy(rows, now)
+            return [row.id for row in rows]
         async with self._session(_BEGIN) as fetch:
-            if any(row.key is not None for row in rows):
-                return await _drive(self._insert_each(rows, now), fetch)
+            return await _drive(self._insert_each(rows, now), fetch)
+
+    async def insert_new(self, rows: Iterable[NewRow], now: datetime | None = None) -> None:
+        await self._copy(rows, now)
+
+    async def _copy(self, rows: Iterable[NewRow], now: datetime | None) -> None:
+        async with self._session(_BEGIN) as fetch:
             ((instant,),) = await fetch(self.sql.clock, {"now": now})
             await fetch.driver.copy_records_to_table(
                 task.name,
-                records=[_record(row, instant) for row in rows],
+                records=(_record(row, instant) for row in rows),
                 columns=_COPY_COLUMNS,
                 timeout=COMMAND_TIMEOUT,
             )
-        return [row.id for row in rows]
 
     async def claim(
         self,

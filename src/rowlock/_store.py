@@ -121,6 +121,10 @@ class Store(Operations):
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         """Store many tasks, all or none; return the id of each, or of the one with its key."""
 
+    async def insert_new(self, rows: Iterable[NewRow], now: datetime | None = None) -> None:
+        """Store many tasks without a key, all or none; the rows may be made meanwhile."""
+        await self.insert_many(list(rows), now)
+
     @abstractmethod
     async def claim(
         self,

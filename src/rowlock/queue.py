@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 _HINT_GAP = 0.005
 _HINT_SILENCE = 0.010
 _NO_HINT = 3600.0
+# Of the tasks of a `create_many`, so many are checked before anything is sent, and the rest while
+# PostgreSQL stores what came before.
+_AHEAD = 1000
 
 
 class Companion(Protocol):
@@ -382,7 +386,7 @@ class TaskQueue:
         """Store many tasks, all or none, much faster than one by one.
 
         Args:
-            tasks: what to store.
+            tasks: what to store. Their payloads are read until this returns.
             connection: as in `create`.
 
         Returns:
@@ -396,17 +400,24 @@ class TaskQueue:
         store = self._store
         if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
             check.refuse("tasks", tasks, "an iterable of NewTask")
-        rows = []
+        tasks = list(tasks)
         for task in tasks:
             if not isinstance(task, NewTask):
                 check.refuse("tasks", task, "NewTask")
-            rows.append(self._new_row(task))
-        if not rows:
+        if not tasks:
             return []
+        # Before any clock is asked: a task is not older than its first change.
+        ids = [new_id() for _ in tasks]
+        types: set[str] = set()
+        rows = self._new_rows(tasks, ids, types)
         if connection is not None:
-            return await self._create_on(store, connection, rows)
-        ids = await store.insert_many(rows)
-        self._hint({row.type for row in rows})
+            return await self._create_on(store, connection, list(rows))
+        first = list(islice(rows, _AHEAD))
+        if all(task.key is None for task in tasks):
+            await store.insert_new(chain(first, rows))
+        else:
+            ids = await store.insert_many([*first, *rows])
+        self._hint(types)
         return ids
 
     async def get(self, task_id: str) -> Task | None:
@@ -508,13 +519,21 @@ class TaskQueue:
         found = await self._store.counts(task_type)
         return {status: found.get(status, 0) for status in TaskStatus}
 
-    def _new_row(self, task: NewTask) -> NewRow:
+    def _new_rows(
+        self, tasks: Iterable[NewTask], ids: Iterable[str], types: set[str]
+    ) -> Iterator[NewRow]:
+        for task, task_id in zip(tasks, ids, strict=True):
+            row = self._new_row(task, task_id)
+            types.add(row.type)
+            yield row
+
+    def _new_row(self, task: NewTask, task_id: str | None = None) -> NewRow:
         limits = self._limits
         if task.run_at is not None and task.delay is not None:
             check.refuse("delay", task.delay, "only one of run_at and delay")
         keep_for_ever = type(task.retain_for) is int and task.retain_for == -1
         return NewRow(
-            id=new_id(),
+            id=new_id() if task_id is None else task_id,
             type=check.label("task_type", task.task_type, limits.name_length),
             payload=None
             if task.payload is None

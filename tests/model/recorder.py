@@ -68,6 +68,7 @@ class _Recorder:
         self._wrap(store, "insert", _asked_insert, _told_insert)
         self._wrap(store, "insert_together", _asked_inserts, lambda answer: {"ids": None})
         self._wrap(store, "insert_many", _asked_inserts, lambda answer: {"ids": answer})
+        self._inserts_new(store)
         self._inserts_on(store)
         self._wrap(store, "claim", _asked_claim, _told_claim)
         self._wrap(store, "extend", _asked_extend, lambda kept: {"kept": sorted(kept)})
@@ -96,6 +97,13 @@ class _Recorder:
             return answer
 
         _replace(store, name, recorded)
+
+    def _inserts_new(self, store: Store) -> None:
+        async def recorded(rows: Iterable[NewRow], now: Any = None) -> None:
+            # Made before they are sent: what was about to be done is on record first.
+            await store.insert_many(list(rows), now)
+
+        _replace(store, "insert_new", recorded)
 
     def _inserts_on(self, store: Store) -> None:
         method = store.insert_on
