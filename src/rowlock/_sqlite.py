@@ -116,16 +116,16 @@ _ABOVE_EVERY_PRIORITY = 2**31
 
 def connect_arguments() -> dict[str, Any]:
     """Return the arguments of an engine that rowlock makes itself."""
-    return {"connect_args": {"async_creator_fn": _connect}}
+    return {"connect_args": {"async_creator_fn": _open_driver}}
 
 
-async def _connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+async def _open_driver(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     connection = aiosqlite.connect(*arguments, **options)
     # As SQLAlchemy has it: a queue that was not closed does not keep a program from ending.
     connection._thread.daemon = True
     try:
         return await connection
-    except BaseException:
+    except (Exception, asyncio.CancelledError):
         # The thread of what could not be opened still tells its loop that it has ended, and
         # nobody else waits for that: a program would end with the traceback of a closed loop.
         await asyncio.to_thread(connection._thread.join)

@@ -17,6 +17,7 @@ import pytest
 
 from rowlock import DatabaseUnavailableError, SchemaError, TaskQueue
 from tests.faults.harness import Node, Run
+from tests.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]
@@ -61,16 +62,24 @@ async def test_sqlite_shared_by_processes(sqlite_url: str, begin: Begin, size: S
     producers = [run.producer("quick", gap=0) for _ in range(2)]
     count = size(short=600, ci=20_000, long=200_000)
     await run.recorded(count, "end", patience=60 + count / 20)
+
+    def everyone() -> bool:
+        for event, nodes in (("end", workers), ("acknowledged", producers)):
+            shares = Counter(record["process"] for record in run.ledger.records(event))
+            mean = shares.total() / len(nodes)
+            if any(shares[node.pid] < 0.05 * mean for node in nodes):
+                return False
+        return True
+
+    # SQLite's lock has no queue: on a busy machine one may miss it for a second, which is all
+    # that a short run takes.
+    await eventually(everyone, message="each has its share")
     for node in producers:
         node.signal(signal.SIGTERM)
         await node.ended()
     figures = await run.finish()
     assert figures.unknown == 0
     assert run.ledger.records("trouble") == []
-    for event, nodes in (("end", workers), ("acknowledged", producers)):
-        shares = Counter(record["process"] for record in run.ledger.records(event))
-        mean = shares.total() / len(nodes)
-        assert all(shares[node.pid] >= 0.05 * mean for node in nodes), shares
 
 
 # What is no database that can be written.
