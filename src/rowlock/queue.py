@@ -412,11 +412,11 @@ class TaskQueue:
         rows = self._new_rows(tasks, ids, types)
         if connection is not None:
             return await self._create_on(store, connection, list(rows))
-        first = list(islice(rows, _AHEAD))
-        if all(task.key is None for task in tasks):
-            await store.insert_new(chain(first, rows))
+        if any(task.key is not None for task in tasks):
+            ids = await store.insert_many(list(rows))
         else:
-            ids = await store.insert_many([*first, *rows])
+            first = list(islice(rows, _AHEAD))
+            await store.insert_new(chain(first, rows))
         self._hint(types)
         return ids
 
