@@ -421,7 +421,7 @@ async def test_a_worker_that_cannot_start_costs_no_try(
         assert third - second >= 2
         assert len(record.pids("initialise")) <= len(failures) + 1
         assert {failure.task_type for failure in failures} == {"t"}
-        text = str(failures[0].error)
+        text = str(failures[0].exc_info)
         assert "the cause is still there" in text or "exited with status 1" in text
         cause.touch()
         task = await ended(queue, task_id)
@@ -436,7 +436,7 @@ async def test_a_shutdown_method_that_raises_is_reported(sqlite_url: str, record
             for n in (1, 2):
                 assert await result_of(queue, n) == n
                 await eventually(lambda n=n: len(failures) == n, timeout=LONG)  # type: ignore[misc]
-    assert "no shutdown" in str(failures[0].error)
+    assert "no shutdown" in str(failures[0].exc_info)
     assert len(set(record.pids("shutdown"))) == 2
     assert not any(alive(pid) for pid in record.pids("shutdown"))
 

@@ -4,108 +4,174 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
-logger = logging.getLogger("rowlock")
+# One for each concern, so that each can be set up by itself; "rowlock" is the parent of them all.
+TASK: Final = logging.getLogger("rowlock.task")
+WORKER: Final = logging.getLogger("rowlock.worker")
+SCHEDULE: Final = logging.getLogger("rowlock.schedule")
+STORE: Final = logging.getLogger("rowlock.store")
+
+# What a record says of the event besides its text, None where the event has no such field.
+_FIELDS: Final = ("task_id", "task_type", "attempt")
 
 
 @dataclass(frozen=True, slots=True)
-class LoopFailed:
+class Event:
+    """Something that happened."""
+
+    @property
+    def message(self) -> str:
+        """The line that is logged, the same for all of a kind, with its fields as `%(name)s`."""
+        return ""
+
+    @property
+    def logger(self) -> logging.Logger | None:
+        """Where it is logged; None: nowhere."""
+        return None
+
+    @property
+    def level(self) -> int:
+        """How urgent it is."""
+        return logging.ERROR
+
+    @property
+    def exc_info(self) -> BaseException | None:
+        """The exception whose traceback is logged with it."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFailed(Event):
     """A pass of a loop raised; it is repeated after `delay` seconds."""
 
     loop: str
-    error: Exception
+    reason: str
     delay: float
+    message = "%(loop)s failed, again in %(delay).1f s: %(reason)s"
+    level = logging.WARNING
+
+    @property
+    def logger(self) -> logging.Logger:
+        return _logger_of(self.loop)
 
 
 @dataclass(frozen=True, slots=True)
-class LoopRecovered:
+class LoopRecovered(Event):
     """A pass of a loop succeeded after `failures` that did not."""
 
     loop: str
     failures: int
+    message = "%(loop)s works again after %(failures)d failures"
+    level = logging.INFO
+
+    @property
+    def logger(self) -> logging.Logger:
+        return _logger_of(self.loop)
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptLost:
+class AttemptLost(Event):
     """The attempt no longer holds its task; what it wrote was refused."""
 
     task_id: str
     attempt: int
+    logger = TASK
+    level = logging.WARNING
+    message = "task %(task_id)s: attempt %(attempt)s no longer holds it"
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeRefused:
+class OutcomeRefused(Event):
     """The database did not take an outcome; the attempt is stored as failed instead."""
 
     task_id: str
     attempt: int
     error: Exception
+    logger = TASK
+    message = "task %(task_id)s: outcome of attempt %(attempt)s refused: %(error)s"
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackFailed:
+class CallbackFailed(Event):
     """A state change callback raised."""
 
     task_id: str
-    error: BaseException
+    exc_info: BaseException
+    logger = TASK
+    message = "task %(task_id)s: state change callback failed"
 
 
 @dataclass(frozen=True, slots=True)
-class HookFailed:
+class HookFailed(Event):
     """An `initialise_method` or `shutdown_method` raised."""
 
     task_type: str
-    error: BaseException
+    exc_info: BaseException
+    logger = WORKER
+    message = "a worker of type %(task_type)r failed in its hook"
 
 
 @dataclass(frozen=True, slots=True)
-class RowUnreadable:
+class RowUnreadable(Event):
     """A row holds what rowlock never writes."""
 
     task_id: str
     error: Exception
+    logger = STORE
+    message = "task %(task_id)s: its row cannot be read: %(error)s"
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulesChanged:
+class SchedulesChanged(Event):
     """Another process may have changed scheduled tasks."""
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleFailed:
+class ScheduleFailed(Event):
     """The function of a scheduled task raised, or its row cannot be read."""
 
     schedule_id: str
-    error: BaseException
+    exc_info: BaseException
+    logger = SCHEDULE
+    message = "scheduled task %(schedule_id)r failed"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskChanged:
+class TaskChanged(Event):
     """A change of a task's status is durable. `task` is the task after the change."""
 
     task: Any
 
 
-Event = (
-    LoopFailed
-    | LoopRecovered
-    | AttemptLost
-    | OutcomeRefused
-    | CallbackFailed
-    | HookFailed
-    | RowUnreadable
-    | SchedulesChanged
-    | ScheduleFailed
-    | TaskChanged
-)
+def _logger_of(loop: str) -> logging.Logger:
+    return SCHEDULE if loop == "scheduler" else WORKER
+
+
+def _log(logger: logging.Logger, event: Event, worker: str | None) -> None:
+    if logger.isEnabledFor(event.level):
+        values = {field.name: getattr(event, field.name) for field in fields(event)}
+        extra = {name: values.get(name) for name in _FIELDS}
+        logger.log(
+            event.level,
+            event.message,
+            values,
+            exc_info=event.exc_info,
+            extra={**extra, "worker": worker},
+        )
 
 
 class Events:
-    """Emits events to subscribers, in the order of subscription."""
+    """Logs events, and hands them to subscribers in the order of subscription.
+
+    Attributes:
+        worker: the name of the worker that runs in the queue, which every record has; None while
+            the queue is not started.
+    """
 
     def __init__(self) -> None:
+        self.worker: str | None = None
         self._subscribers: list[Callable[[Event], None]] = []
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
@@ -113,34 +179,11 @@ class Events:
         self._subscribers.append(subscriber)
 
     def emit(self, event: Event) -> None:
-        """Hand an event to every subscriber; one that raises is logged."""
+        """Log an event and hand it to every subscriber; one that raises is logged."""
+        if (logger := event.logger) is not None:
+            _log(logger, event, self.worker)
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
             except Exception:
-                logger.exception("a subscriber failed on %r", event)
-
-
-def log(event: Event) -> None:
-    """Write an event to the logger "rowlock"."""
-    match event:
-        case LoopFailed(loop, error, delay):
-            # That of a timeout has no text.
-            text = str(error) or type(error).__name__
-            logger.warning("%s failed, again in %.1f s: %s", loop, delay, text)
-        case LoopRecovered(loop, failures):
-            logger.info("%s works again after %d failures", loop, failures)
-        case AttemptLost(task_id, attempt):
-            logger.warning("task %s: attempt %d no longer holds it", task_id, attempt)
-        case OutcomeRefused(task_id, attempt, error):
-            logger.error("task %s: outcome of attempt %d refused: %s", task_id, attempt, error)
-        case CallbackFailed(task_id, error):
-            logger.error("task %s: state change callback failed", task_id, exc_info=error)
-        case HookFailed(task_type, error):
-            logger.error("a worker of type %r failed in its hook", task_type, exc_info=error)
-        case RowUnreadable(task_id, error):
-            logger.error("task %s: its row cannot be read: %s", task_id, error)
-        case ScheduleFailed(schedule_id, error):
-            logger.error("scheduled task %r failed", schedule_id, exc_info=error)
-        case TaskChanged() | SchedulesChanged():
-            pass
+                WORKER.exception("a subscriber failed on %r", event)

@@ -63,7 +63,9 @@ class Loop:
                 failures += 1
                 delay = min(self._max_backoff, MIN_BACKOFF * 2 ** min(failures, 20))
                 delay *= random.uniform(0.5, 1.0)  # noqa: S311
-                self._emit(LoopFailed(self.name, error, delay))
+                # The error of a timeout has no text.
+                reason = str(error) or type(error).__name__
+                self._emit(LoopFailed(self.name, reason, delay))
                 await _wait(self._stopped, delay)
                 continue
             if failures:

@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from rowlock import _arguments as check
-from rowlock import _events
 from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
 from rowlock._events import Events, TaskChanged
@@ -136,7 +135,6 @@ class TaskQueue:
         self._handlers: dict[str, Handler] = {}
         self._callbacks_of: dict[str, Callback] = {}
         self._events = Events()
-        self._events.subscribe(_events.log)
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
         self._opened: Store | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -277,6 +275,7 @@ class TaskQueue:
             ),
             self._callbacks_of.__contains__,
         )
+        self._events.worker = self._worker.holder
         for handler in self._handlers.values():
             self._worker.set_handler(handler)
         self._worker.start()
@@ -305,7 +304,7 @@ class TaskQueue:
                 companion.hurry()
         await asyncio.shield(worker.stopping)
         if self._worker is worker:
-            self._worker = None
+            self._worker = self._events.worker = None
 
     async def _stop(self, worker: Worker) -> None:
         timeout = self._stop_timeout / 1000
