@@ -124,7 +124,7 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
         if isinstance(event, AttemptLost):
             ledger.append("lost", task=event.task_id, attempt=event.attempt)
         elif isinstance(event, LoopFailed):
-            ledger.append("trouble", loop=event.loop, error=repr(event.reason))
+            ledger.append("trouble", loop=event.loop, error=event.reason)
 
     async with TaskQueue(arguments.url, **{**SETTINGS, **json.loads(arguments.settings)}) as queue:
         queue._events.subscribe(happened)
