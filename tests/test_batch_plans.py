@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rowlock import _postgres
+from rowlock import _connections
 from rowlock._postgres import PostgresStore
 from rowlock._statements import TaskRow
 from tests import test_explain as explain
@@ -64,11 +64,11 @@ def test_a_batch_is_looked_up_by_its_keys(
         "fail": partial(store._finish, "w", [failure(r) for r in kept], True, START),
         "drop": partial(store._finish, "w", [success(r) for r in dropped], False, START),
         "extend": partial(store._extend, "w", attempts, LEASE, START),
-        "release": partial(store._release, "w", attempts, START),
+        "release": partial(store._release, "w", attempts, (), START),
         "progress": partial(store._progress, "w", dict.fromkeys(attempts, "{}")),
         "asked": partial(store._asked, "w", attempts),
     }
     complaints = asyncio.run(
-        explain._check_postgres(postgres_url, mode, _postgres._BEGIN, operations, MOST_BLOCKS)
+        explain._check_postgres(postgres_url, mode, _connections.BEGIN, operations, MOST_BLOCKS)
     )
     assert not complaints, "\n".join(complaints)

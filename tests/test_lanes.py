@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from rowlock import _lanes, _postgres
+from rowlock import _connections, _lanes, _postgres
 from rowlock._lanes import Lanes
 from rowlock._operations import NewRow
 from rowlock._postgres import PostgresStore
@@ -90,7 +90,7 @@ async def blocks(
     connection: asyncpg.Connection, statement: Any, parameters: Mapping[str, Any]
 ) -> int:
     """How many blocks a statement touches."""
-    arguments = _postgres.in_order(statement, parameters)
+    arguments = _connections.in_order(statement, parameters)
     transaction = connection.transaction()
     await transaction.start()
     plan = await connection.fetchval(
@@ -216,7 +216,7 @@ async def test_a_claim_from_the_start_that_fails_is_not_repeated_at_once(
         await store.insert(new_row(run_at=START), START)
         await claimed(store)
         start_over(store)
-        monkeypatch.setattr(_postgres, "COMMAND_TIMEOUT", 1e-6)
+        monkeypatch.setattr(_connections, "COMMAND_TIMEOUT", 1e-6)
         with pytest.raises(DatabaseUnavailableError):
             await claimed(store)
         monkeypatch.undo()

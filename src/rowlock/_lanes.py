@@ -16,9 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rowlock._plans import is_slow
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 
+# A claim is slow that takes longer than so many seconds, and so many for each row, without the way
+# to the server and back: it may have read far more than it took.
+_TOLERATED = 0.015
+_TOLERATED_PER_ROW = 0.0001
 # So many slow claims in succession are slowed by dead rows. A single one may have had to wait for
 # the processor.
 _SLOW_CLAIMS = 3
@@ -143,7 +146,7 @@ class Lanes:
         """Take note of what a claim took, in rows and in time."""
         ignored: set[str] = set()
         if all(look["wholes"]):
-            if not is_slow(seconds, len(rows)):
+            if seconds <= _TOLERATED + _TOLERATED_PER_ROW * len(rows):
                 self._slow = 0
                 self._since.clear()
                 return
