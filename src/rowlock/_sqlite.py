@@ -45,6 +45,7 @@ from rowlock._checkpoints import USUAL_BYTES, Checkpoints
 from rowlock._operations import KeyTakenError, NewRow, Operation, T, no_schema
 from rowlock._statements import (
     MOST_ATTEMPTS,
+    MOST_BYTES_OF_A_CLAIM,
     MOST_OF_A_CLAIM,
     Dialect,
     Statement,
@@ -146,8 +147,8 @@ _top_priority = _dialect.compile(
 )
 _due = _dialect.compile(
     text(
-        "SELECT id FROM rowlock_task WHERE status = 'pending' AND type = :type"
-        " AND priority = :priority AND run_at <= :now"
+        "SELECT id, COALESCE(length(CAST(payload AS BLOB)), 0) FROM rowlock_task"
+        " WHERE status = 'pending' AND type = :type AND priority = :priority AND run_at <= :now"
         " AND attempt < 2147483647 ORDER BY run_at, id LIMIT :room"
     )
 )
@@ -306,17 +307,21 @@ class SqliteStore(Store):
         self, holder: str, rooms: Mapping[str, int], lease: int, now: int, *, rows: bool = True
     ) -> Operation[list[TaskRow]]:
         ids: list[str] = []
+        left = MOST_BYTES_OF_A_CLAIM
         for task_type, wanted in rooms.items():
-            room = min(wanted, MOST_OF_A_CLAIM - len(ids))
+            room = min(wanted, MOST_OF_A_CLAIM - len(ids)) if left > 0 else 0
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while room > 0 and priority is not None:
                 found = yield (
                     _due,
                     {"type": task_type, "priority": priority, "now": now, "room": room},
                 )
-                # SQLite stores anything in any column, and an id of rowlock's is text.
-                ids.extend(row[0] for row in found if isinstance(row[0], str))
-                room -= len(found)
+                for task_id, size in found:
+                    # SQLite stores anything in any column, and an id of rowlock's is text.
+                    if left > 0 and isinstance(task_id, str):
+                        ids.append(task_id)
+                        left -= size
+                room = room - len(found) if left > 0 else 0
                 if room > 0:
                     priority = yield from self._next_priority(task_type, priority)
         if not ids:

@@ -47,6 +47,9 @@ from rowlock.models import MAX_DURATION_MS, TRANSITIONS, SortDirection, TaskStat
 
 # One claim takes no more tasks: they could not all begin soon, and others may want them.
 MOST_OF_A_CLAIM = 1000
+# Nor more bytes of payloads than these, and the row with which it comes to them: what a claim
+# brings has to come over the link within the timeout, and into memory.
+MOST_BYTES_OF_A_CLAIM = 16 * 2**20
 
 KEEP_IF_FAILED = -2
 """`retain_for` where none was given: removed at the end, but a failed task is kept for a while."""
