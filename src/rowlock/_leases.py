@@ -58,8 +58,8 @@ class LeaseThread:
         self._main = asyncio.get_running_loop()
         self._opened: Future[None] = Future()
         self._used_at = -inf
-        # Whether a row was locked by somebody when leases were extended last.
-        self._locked = False
+        # For rows that somebody has locked; not where there were such the last time.
+        self._wait = True
         self._periodic: Loop | None = None
         self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
 
@@ -123,12 +123,14 @@ class LeaseThread:
                 list(last.values()), began - min(job.leased_at for job in jobs)
             )
         except Exception:
+            # It may have been a lock for which there was no time; the next try waits for none.
+            self._wait = False
             if not self._store.keeps_trying:
                 # Those too for which it would be time during the back-off.
                 for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
                     self._in_main(self._worker.lose, job)
             raise
-        self._locked = bool(locked)
+        self._wait = not locked
         for job in jobs:
             if last[job.row.id] is not job:
                 self._in_main(self._worker.lose, job)
@@ -161,7 +163,7 @@ class LeaseThread:
                         self._worker.holder,
                         [(job.row.id, job.row.attempt) for job in some],
                         int(self._lease * 1000),
-                        wait=not self._locked,
+                        wait=self._wait,
                     )
                 kept |= extended
                 locked |= waiting
