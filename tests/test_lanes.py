@@ -31,7 +31,8 @@ PAGES = """
 async def slowed(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
     """A store whose claims all count as expensive; the next from the start is long in coming."""
     monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
-    monkeypatch.setattr(_lanes, "is_slow", lambda seconds, rows: True)
+    monkeypatch.setattr(_lanes, "_TOLERATED", -1.0)
+    monkeypatch.setattr(_lanes, "_TOLERATED_PER_ROW", 0.0)
     monkeypatch.setattr(_lanes, "_SPARED", 1e9)
     monkeypatch.setattr(_lanes, "_LONGEST", 1e9)
     async with open_store(url) as store:

@@ -31,6 +31,11 @@ _KEEP_ALIVE = 10.0
 _MOST = 1000
 
 
+def lock_timeout(lease: float) -> int:
+    """Return the milliseconds that an extension waits for a row which somebody has locked."""
+    return min(LOCK_TIMEOUT, int(lease * 1000 * _LOCK_PART))
+
+
 class Holder(Protocol):
     """Who holds the attempts."""
 
@@ -51,7 +56,7 @@ class LeaseThread:
 
     def __init__(self, worker: Holder, store: Store, events: Events, lease: float) -> None:
         self._worker = worker
-        self._worker_store = store
+        self._store = store
         self._size = BatchSize(_MOST)
         self._events = events
         self._lease = lease
@@ -89,8 +94,6 @@ class LeaseThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # Made here: its connections belong to this loop.
-        self._store = self._worker_store.sibling(min(LOCK_TIMEOUT, int(self._lease * _LOCK_PART)))
         self._periodic = Loop(
             "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease * _BACKOFF)
         )

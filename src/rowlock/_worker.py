@@ -29,7 +29,7 @@ from rowlock._events import (
 from rowlock._failures import failure, last_failure
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
-from rowlock._leases import LeaseThread
+from rowlock._leases import LeaseThread, lock_timeout
 from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
@@ -134,7 +134,9 @@ class Worker:
         self._cancels = Loop("cancel", self.heed, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
         self._sweeper = Sweeper(store, events, settings.sweep_interval, self)
-        self._leases = LeaseThread(self, store, events, settings.lease)
+        self._leases = LeaseThread(
+            self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
+        )
         self._tasks: dict[Loop, asyncio.Task[None]] = {}
 
     # What runs where.
