@@ -40,7 +40,7 @@ _MOST_DEAD = 100
 # and is not acknowledged after so many milliseconds.
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
-_PLANNER = (
+PLANNER = (
     # The estimated cost of a claim grows with the types; compiling it takes far longer.
     "jit = off",
     # Each statement has an index. A plan that is made while the table is almost empty would sort
@@ -184,7 +184,7 @@ class Connections:
         self.owned = owned
         self._most = most
         self._fewest = fewest
-        self._settings = (*_PLANNER, *settings)
+        self._settings = (*PLANNER, *settings)
         self._open = 0
         self._idle: list[Fetch] = []
         self._waiting: list[asyncio.Future[None]] = []
