@@ -7,19 +7,24 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from rowlock import DatabaseUnavailableError, DuplicateKeyError, TaskQueue, _connections
+from rowlock._lanes import Lanes
 from rowlock._postgres import PostgresStore
+from rowlock._statements import Statement
 from rowlock._url import async_url
 from tests.faults.proxy import proxied
 from tests.helpers import eventually
-from tests.stores import execute, new_row, open_store
+from tests.pools import task_row
+from tests.stores import START, execute, new_row, open_store
 
 TERMINATE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -207,3 +212,44 @@ async def test_a_worker_goes_on_with_the_connections_that_it_has(postgres_url: s
         task = await other.get(long)
         assert task is not None
         assert task.attempt == 1
+
+
+async def test_the_way_to_the_server_is_not_taken_for_dead_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over 100 ms each claim took "long", and new priorities waited a second.
+
+    Fails where what a statement takes has the way in it.
+    """
+    now = 0.0
+    monkeypatch.setattr(_connections, "time", SimpleNamespace(monotonic=lambda: now))
+
+    class Driver:
+        """A server that is 100 ms away."""
+
+        _config = SimpleNamespace(statement_cache_size=100)
+        _transport = SimpleNamespace(get_extra_info=lambda name: None)
+        work = 0.0
+
+        async def execute(self, script: str, timeout: float) -> None:
+            await self.fetch(script, timeout=timeout)
+
+        async def fetch(self, sql: str, *arguments: Any, timeout: float) -> list[Any]:
+            nonlocal now
+            now += 0.1 + self.work
+            return []
+
+        def is_in_transaction(self) -> bool:
+            return False
+
+    driver = Driver()
+    fetch = _connections.Fetch(cast(Any, None), cast(asyncpg.Connection, driver))
+    await fetch.set_up(["jit = off"])
+    lanes = Lanes()
+    for work, spared in ((0.001, False), (0.5, True)):
+        driver.work = work
+        for _ in range(3):
+            await fetch(Statement("SELECT", [], {}, text("SELECT")), {})
+            row = task_row(type="t", priority=0, run_at=START)
+            lanes.claimed({"t": 10}, lanes.look(["t"]), [row], fetch.seconds)
+        assert (lanes.owed() is not None) == spared
