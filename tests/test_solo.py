@@ -301,8 +301,10 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
         suspect, _ = await create(queue, database, lost=BOUND - 1)
         release = queue._worker_store.release
 
-        async def refused_meanwhile(holder: str, attempts: list[tuple[str, int]]) -> Any:
-            released = await release(holder, attempts)
+        async def refused_meanwhile(
+            holder: str, attempts: list[tuple[str, int]], **options: Any
+        ) -> Any:
+            released = await release(holder, attempts, **options)
             assert queue._worker is not None
             for attempt in attempts:
                 queue._worker.lose(queue._worker._held[attempt])

@@ -62,7 +62,9 @@ class Inserts:
         finally:
             self._busy = False
 
-    async def _write(self, batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
+    async def _write(
+        self, batch: list[tuple[NewRow, asyncio.Future[None]]], *, again: bool = False
+    ) -> None:
         if not batch:
             return
         failure: Exception | None = None
@@ -72,17 +74,17 @@ class Inserts:
         except StatementTooSlowError as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._write(batch[:half])
-                await self._write(batch[half:])
+                await self._write(batch[:half], again=True)
+                await self._write(batch[half:], again=True)
                 return
             failure = error
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, DatabaseUnavailableError):
                 for entry in batch:
-                    await self._write([entry])
+                    await self._write([entry], again=again)
                 return
-            # An id that is there has come with a try whose answer came too late.
-            failure = None if isinstance(error, KeyTakenError) else error
+            # An id that is there by then has come with the try whose answer came too late.
+            failure = None if again and isinstance(error, KeyTakenError) else error
         for _, stored in batch:
             if stored.done():
                 continue

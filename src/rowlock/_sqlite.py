@@ -97,8 +97,8 @@ class SqliteDialect(Dialect):
         return column == value
 
     def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
-        # A DELETE has no other table: the rows are found by their ids first, and then compared.
-        held = select(task.c.id).where(fence)
+        # A DELETE has no other table: its rows are found by a SELECT of its own.
+        held = select(task.c.id).where(fence).correlate(None)
         return delete(task).where(task.c.id.in_(held))
 
     def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
