@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tests.model.protocol import (
+    CANCELLED,
+    FAILED,
     PENDING,
     PROCESSING,
     RAISED,
@@ -193,6 +195,8 @@ class World:
             if state.row is None:
                 if state.lives < self.lives:
                     yield again, self._created(state)
+            elif state.row.status in (FAILED, CANCELLED):
+                pass  # its key is free: what is created then is another task
             elif self.rules.keyed:
                 yield again, state._replace(unsure=False)
             else:
