@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
+    DatabaseError,
     DatabaseUnavailableError,
     HandlerError,
     InvalidArgumentError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from rowlock.scheduler import TaskScheduler
 
 __all__ = [
+    "DatabaseError",
     "DatabaseUnavailableError",
     "HandlerError",
     "HandlerOptions",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -31,19 +31,25 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import id_instant
 from rowlock._lanes import CHOSEN, NEXT_DUE, Lanes
-from rowlock._operations import NewRow, Operation, T, no_schema
+from rowlock._operations import NewRow, NoTableError, Operation, T, used_up
 from rowlock._plans import Plans
+from rowlock._postgres_errors import (
+    is_of_rowlock,
+    is_used_up,
+    translated,
+    translated_of_caller,
+)
+from rowlock._postgres_url import connect_timeout
 from rowlock._statements import Dialect, Statement, Statements, TaskRow
 from rowlock._store import Store
 from rowlock._tables import TimeType, task
-from rowlock.errors import DatabaseUnavailableError, RowlockError
+from rowlock._url import upgrade_command
+from rowlock.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 
 CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 30.0
@@ -120,6 +126,26 @@ _NOTIFY = (
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
 _notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
+# Always one row. Rows are named by ctid, which only one table gives a meaning.
+_look = _dialect.compile(
+    text(
+        "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
+        " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
+        " (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_class AS k"
+        " JOIN pg_namespace AS n ON n.oid = k.relnamespace"
+        " WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p'))"
+        " FROM (SELECT to_regclass('rowlock_task') AS oid) AS found"
+        " LEFT JOIN pg_class AS c ON c.oid = found.oid"
+    )
+)
+# A copy of a database has the same oids, but not in the same server.
+_identity = _dialect.compile(
+    text(
+        "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
+        " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
+        " FROM pg_database WHERE datname = current_database()"
+    )
+)
 _COPY_COLUMNS = (
     "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
     "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
@@ -165,11 +191,40 @@ class PostgresStore(Store):
         self._keeps = self._owns_engine
         if self._owns_engine:
             event.listen(engine.sync_engine, "close", _hang_up)
+        self._connect_timeout = connect_timeout(self.url) or CONNECT_TIMEOUT
         self._warm: list[tuple[AsyncConnection, _Fetch]] = []
         self._lanes = Lanes()
 
     async def open(self) -> None:
         await self.read(self._verify())
+
+    def _verify(self) -> Operation[None]:
+        ((encoding, kind, has_children, schemas),) = yield _look, {}
+        if encoding != "UTF8":
+            raise DatabaseError(
+                f"PostgreSQL: the database has the encoding {encoding}, rowlock needs UTF8"
+            )
+        if kind is None and schemas is not None:
+            raise SchemaError(
+                f"the rowlock schema is in {schemas}, where this role does not look: it needs USAGE"
+                " there, and a search_path that names it (options=-csearch_path%3DNAME in the URL,"
+                f" or ALTER ROLE … SET search_path); or run {upgrade_command(self.url)}"
+            )
+        if kind is not None and (kind != "r" or has_children):
+            raise SchemaError(
+                "rowlock_task must be one table: it is partitioned, has children or is a view, "
+                "and a claim would take rows of another part"
+            )
+        yield from super()._verify()
+
+    def for_caller(self) -> AbstractContextManager[None]:
+        return translated_of_caller(self.url)
+
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        if connection is not None:
+            return tuple((await connection.execute(_identity.core)).one())
+        async with self._session() as fetch:
+            return tuple((await fetch(_identity, {}))[0])
 
     async def close(self) -> None:
         await self.unwatch()
@@ -192,8 +247,8 @@ class PostgresStore(Store):
         if self._listening is None:
             if self._listener is None:
                 self._listener = self.sibling()
-            with _translated():
-                connection = await _connect(self._listener._engine)
+            with translated(self.url):
+                connection = await _connect(self._listener._engine, self._connect_timeout)
                 try:
                     driver = await _driver_of(connection)
                     async with asyncio.timeout(HEALTH_TIMEOUT):
@@ -249,8 +304,8 @@ class PostgresStore(Store):
     async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
         try:
             return await super().insert(row, now, tell=tell)
-        except asyncpg.ProgramLimitExceededError:
-            if not tell:
+        except DatabaseError as error:
+            if not tell or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
                 raise
             # The server has no room for notifications: the task matters more than its hint.
             return await super().insert(row, now)
@@ -327,7 +382,7 @@ class PostgresStore(Store):
 
     @asynccontextmanager
     async def _session(self, begin: str | None = None) -> AsyncIterator[_Fetch]:
-        with _translated():
+        with translated(self.url):
             connection, fetch = await self._take()
             try:
                 if begin is None and not fetch.keeps_statements:
@@ -355,7 +410,7 @@ class PostgresStore(Store):
             if not fetch.driver.is_closed():
                 return connection, fetch
             await _discard(connection)
-        connection = await _connect(self._engine)
+        connection = await _connect(self._engine, self._connect_timeout)
         try:
             # Here it lives as long as the driver's connection, which the engine may lend to others.
             known = connection.info.get(_FETCH)
@@ -471,8 +526,10 @@ async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
         while True:
             try:
                 rows = await fetch(statement, parameters)
-            except asyncpg.UndefinedTableError:
-                statement, parameters = operation.throw(no_schema())
+            except asyncpg.UndefinedTableError as error:
+                if not is_of_rowlock(error):
+                    raise
+                statement, parameters = operation.throw(NoTableError())
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
@@ -480,9 +537,14 @@ async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
         return value
 
 
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        return await engine.connect()
+async def _connect(engine: AsyncEngine, timeout: float) -> AsyncConnection:
+    try:
+        async with asyncio.timeout(timeout):
+            return await engine.connect()
+    except TimeoutError:
+        if is_used_up(engine.pool):
+            raise used_up() from None
+        raise DatabaseUnavailableError(f"PostgreSQL: no connection within {timeout:g} s") from None
 
 
 async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
@@ -510,42 +572,3 @@ def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
         row.retries_remaining, row.retry_interval, row.retain_for, id_instant(row.id), now, None,
         row.payload,
     )  # fmt: skip
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except RowlockError:
-        raise
-    except asyncpg.UndefinedTableError:
-        raise no_schema() from None
-    except _UNAVAILABLE as error:
-        raise DatabaseUnavailableError(f"PostgreSQL: {_line(error)}") from error
-    except DBAPIError as error:
-        cause = error.__cause__ or error
-        raise DatabaseUnavailableError(f"PostgreSQL: {_line(cause)}") from error
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return text or type(error).__name__
-
-
-_UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    PoolTimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.PostgresSystemError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
+from sqlalchemy import URL
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rowlock import _cursor
 from rowlock._operations import NewRow, Operation, Operations, Outcome, T
 from rowlock._statements import TaskRow
+from rowlock.errors import InvalidArgumentError
 from rowlock.models import SortDirection, SortProperty, Task, TaskPage, TaskStatus
+
+# rowlock's tables are where the queue's own connections find them, whatever the caller's tables
+# are called for the time being.
+_UNMAPPED = {"schema_translate_map": None}
+
+
+_IDENTITY = "rowlock identity"
+_DRIVERS = (("postgresql", "asyncpg"), ("sqlite", "aiosqlite"))
 
 
 class Store(Operations):
@@ -23,6 +34,8 @@ class Store(Operations):
     database goes by, and tests pass their own.
     """
 
+    _identity: Any = None
+
     def __init__(
         self,
         engine: AsyncEngine,
@@ -30,10 +43,12 @@ class Store(Operations):
         owns_engine: bool,
         retry_interval: int,
         max_lost_workers: int,
+        url: URL | None = None,
     ) -> None:
         super().__init__(retry_interval=retry_interval, max_lost_workers=max_lost_workers)
         self._engine = engine
         self._owns_engine = owns_engine
+        self.url = engine.url if url is None else url
 
     # What the two databases do differently.
 
@@ -62,6 +77,7 @@ class Store(Operations):
             owns_engine=True,
             retry_interval=self._retry_interval,
             max_lost_workers=self.max_lost_workers,
+            url=self.url,
         )
 
     @abstractmethod
@@ -84,6 +100,37 @@ class Store(Operations):
     @abstractmethod
     async def unwatch(self) -> None:
         """Forget the last look."""
+
+    @abstractmethod
+    def for_caller(self) -> AbstractContextManager[None]:
+        """Raise what goes wrong on a connection of the caller's as an error of rowlock."""
+
+    @abstractmethod
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        """Return what tells the database of a connection from others; by default the store's."""
+
+    async def accept(self, connection: AsyncConnection) -> None:
+        """Check a connection of the caller's, once for each connection of the driver.
+
+        Raises:
+            InvalidArgumentError: it leads to another database than the queue's.
+        """
+        kind = self._engine.dialect.name
+        if connection.dialect.name != kind:
+            raise InvalidArgumentError(
+                f"connection: of {connection.dialect.name} was given, of {kind} is allowed"
+            )
+        known = connection.info.get(_IDENTITY)
+        if known is not None and known == self._identity:
+            return
+        theirs = await self.identity(connection)
+        if theirs != self._identity:
+            self._identity = await self.identity()
+        if theirs != self._identity:
+            raise InvalidArgumentError(
+                "connection: it finds another database, or another schema of it, than the queue"
+            )
+        connection.info[_IDENTITY] = theirs
 
     @abstractmethod
     async def hint(self, types: Iterable[str]) -> None:
@@ -173,7 +220,9 @@ class Store(Operations):
         for row in rows:
             statement = self.sql.insert if row.key is None else self.sql.insert_keyed
             parameters = {**self._insert_parameters(row), "now": self.instant(now)}
-            result = await connection.execute(statement.core, parameters)
+            result = await connection.execute(
+                statement.core, parameters, execution_options=_UNMAPPED
+            )
             ids.append(row.id if row.key is None else self.to_id(result.scalar_one()))
         return ids
 
@@ -280,3 +329,23 @@ class Store(Operations):
     async def forget(self, limit: int, now: datetime | None = None) -> int:
         """Delete up to `limit` tasks past their retention; return how many."""
         return await self._write(self._forget(limit, now))
+
+
+def checked_engine(engine: AsyncEngine) -> AsyncEngine:
+    """Return an engine that rowlock can work with.
+
+    Raises:
+        InvalidArgumentError: for another kind of database, or one that renames tables.
+    """
+    if (engine.dialect.name, engine.dialect.driver) not in _DRIVERS:
+        raise InvalidArgumentError(
+            f"database: an engine for {engine.dialect.name} by {engine.dialect.driver} was given, "
+            "allowed are PostgreSQL by asyncpg and SQLite by aiosqlite"
+        )
+    if None in engine.sync_engine.get_execution_options().get("schema_translate_map", ()):
+        # The statements are compiled once, and go to the driver as they are.
+        raise InvalidArgumentError(
+            "database: an engine whose schema_translate_map renames tables without a schema was "
+            "given; give one without it, and name the schema by search_path"
+        )
+    return engine
