@@ -53,7 +53,7 @@ async def test_deadlocks_are_repeated(postgres_url: str) -> None:
             await other.execute("COMMIT")
         finally:
             await other.close()
-        assert await extending == {first, second}
+        assert await extending == ({first, second}, set())
 
 
 @pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout"])
@@ -70,4 +70,4 @@ async def test_a_row_that_cannot_be_locked_costs_no_try(postgres_url: str, setti
                 await store.finish("h", [success(row)])
         finally:
             await other.close()
-        assert row.id in await store.finish("h", [success(row)])
+        assert row.id in (await store.finish("h", [success(row)])).tasks

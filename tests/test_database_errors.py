@@ -108,6 +108,26 @@ async def ways(url: str, queue: TaskQueue) -> AsyncIterator[Any]:
     await engine.dispose()
 
 
+async def test_an_index_of_somebody_else(database: str) -> None:
+    """Fails where whatever is unique is taken for a key: a retry then never ends."""
+    on_postgresql = not database.startswith("sqlite")
+    payload = "(payload::text)" if on_postgresql else "payload"
+    await execute(
+        database, f"CREATE UNIQUE INDEX other ON rowlock_task ({payload}) WHERE status = 'pending'"
+    )
+    async with TaskQueue(database) as queue:
+        first = await queue.create("t", PAYLOAD, retain_for=-1)
+        async for way in ways(database, queue):
+            with pytest.raises(DatabaseError, match=r"(?i)unique") as error:
+                await way
+            assert shows_no_secret(error.value)
+        assert await queue.cancel(first)
+        await queue.create("t", PAYLOAD)
+        async with asyncio.timeout(20):
+            with pytest.raises(DatabaseError, match=r"(?i)unique"):
+                await queue.retry(first)
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_what_the_database_refuses(database: str, case: str) -> None:
     """Fails where an error of the driver or of SQLAlchemy comes through, which shows the row."""
@@ -272,7 +292,7 @@ async def test_a_pool_that_waits_longer_than_rowlock(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where nobody looks why there was no connection in time."""
-    monkeypatch.setattr("rowlock._postgres.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("rowlock._connections.CONNECT_TIMEOUT", 0.1)
     await use_up(postgres_url, pool_timeout=20.0)
 
 
@@ -291,7 +311,7 @@ async def use_up(database: str, pool_timeout: float) -> None:
 
 
 async def test_a_pool_without_a_bound_is_not_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock._postgres.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("rowlock._connections.CONNECT_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         engine = create_async_engine(

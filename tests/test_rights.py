@@ -42,6 +42,8 @@ def fails(payload: Any) -> None:
 async def produce(queue: TaskQueue) -> str:
     task_id = await queue.create("t", {"n": 1}, retain_for=-1)
     await queue.create_many([NewTask("t"), NewTask("t")])
+    first = await queue.create("t", key="once")
+    assert await queue.create_many([NewTask("t", key="once")]) == [first]
     await asyncio.gather(*(queue.create("t") for _ in range(5)))
     assert await queue.get(task_id) is not None
     assert (await queue.query()).entities

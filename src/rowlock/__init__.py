@@ -7,6 +7,7 @@ from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
     DatabaseError,
     DatabaseUnavailableError,
+    DuplicateKeyError,
     HandlerError,
     InvalidArgumentError,
     InvalidCursorError,
@@ -27,6 +28,7 @@ from rowlock.models import (
     SortDirection,
     SortProperty,
     Task,
+    TaskAttempt,
     TaskError,
     TaskPage,
     TaskProgress,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseError",
     "DatabaseUnavailableError",
+    "DuplicateKeyError",
     "HandlerError",
     "HandlerOptions",
     "InvalidArgumentError",
@@ -58,6 +61,7 @@ __all__ = [
     "SortDirection",
     "SortProperty",
     "Task",
+    "TaskAttempt",
     "TaskError",
     "TaskPage",
     "TaskProgress",

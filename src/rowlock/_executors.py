@@ -9,6 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -70,7 +71,7 @@ class Executor(ABC):
     def _late(self) -> Ending:
         timeout = self._handler.options.timeout
         error = TimeoutError(f"the handler ran longer than its timeout of {timeout} ms")
-        return raised(error, self._handler.source, self._limits)
+        return replace(raised(error, self._handler.source, self._limits), late=True)
 
 
 class InLoop(Executor):

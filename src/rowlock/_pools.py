@@ -39,12 +39,14 @@ class Job:
         pool: the pool that it was given to.
         executor: what runs its handler, None at any other time.
         told: its task is to be cancelled, and its handler has been told.
+        begun: its handler was called.
         over: its outcome is known, or nobody wants it any more.
         reported: it has a progress to take.
     """
 
     __slots__ = (
         "_progress",
+        "begun",
         "claimed_at",
         "executor",
         "leased_at",
@@ -61,6 +63,7 @@ class Job:
         self.pool = pool
         self.executor: Executor | None = None
         self.told = False
+        self.begun = False
         self.over = False
         self._progress: str | None = None
         self.reported = False
