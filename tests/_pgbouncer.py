@@ -27,6 +27,7 @@ from rowlock import _postgres
 from tests._postgres_server import free_port, unprivileged_user
 
 VARIABLE = "ROWLOCK_TEST_PGBOUNCER"
+MODE = "transaction"
 _START_TIMEOUT = 10.0
 
 
@@ -56,7 +57,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {directory}/users
-pool_mode = transaction
+pool_mode = {MODE}
 max_client_conn = 500
 default_pool_size = {connections}
 server_idle_timeout = 5

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
+    DatabaseError,
     DatabaseUnavailableError,
     DuplicateKeyError,
     HandlerError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rowlock.scheduler import TaskScheduler
 
 __all__ = [
+    "DatabaseError",
     "DatabaseUnavailableError",
     "DuplicateKeyError",
     "HandlerError",

@@ -98,6 +98,11 @@ def _revision(database: str) -> str:
     from rowlock import schema
 
     revision = schema.current(database)
+    if schema.is_newer(revision):
+        return (
+            f"{revision} (of a newer rowlock than this one, which has {schema.head()} and works "
+            "with it)"
+        )
     return f"{revision} (head)" if revision == schema.head() else revision or "none"
 
 

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from rowlock._batch_size import StatementTooSlowError
+from rowlock._operations import used_up
+from rowlock._postgres_errors import is_used_up
 from rowlock._statements import Statement
 from rowlock.errors import DatabaseUnavailableError, RowlockError
 
@@ -169,6 +171,7 @@ class Connections:
         most: how many there are at most, where it is rowlock's own.
         fewest: so many are kept however long they idle.
         settings: of each session, as `name = value`; only of rowlock's own.
+        connect_timeout: seconds that connecting may take; by default 10.
     """
 
     def __init__(
@@ -179,8 +182,10 @@ class Connections:
         most: int = 10,
         fewest: int = 0,
         settings: Sequence[str] = (),
+        connect_timeout: float | None = None,
     ) -> None:
         self.engine = engine
+        self._connect_timeout = connect_timeout or CONNECT_TIMEOUT
         self.owned = owned
         self._most = most
         self._fewest = fewest
@@ -202,7 +207,14 @@ class Connections:
             engine.pool._creator, dialect=engine.dialect, _dispatch=engine.pool.dispatch
         )
         own = AsyncEngine(Engine(pool, engine.dialect, engine.url))
-        return Connections(own, owned=True, most=most, fewest=fewest, settings=settings)
+        return Connections(
+            own,
+            owned=True,
+            most=most,
+            fewest=fewest,
+            settings=settings,
+            connect_timeout=self._connect_timeout,
+        )
 
     async def close(self) -> None:
         """Close all that idle, and those that are in use when they are given back."""
@@ -293,7 +305,7 @@ class Connections:
     async def _connect(self) -> Fetch:
         self._open += 1
         try:
-            connection = await _open(self.engine)
+            connection = await _open(self.engine, self._connect_timeout)
             try:
                 driver = await _driver_of(connection)
                 fetch = Fetch(connection, driver)
@@ -311,7 +323,7 @@ class Connections:
     async def _borrow(self) -> Fetch:
         # Each that the server has closed leaves the application's pool, which makes a new one.
         for _ in range(_MOST_DEAD):
-            connection = await _open(self.engine)
+            connection = await _open(self.engine, self._connect_timeout)
             try:
                 # Here it lives as long as the driver's connection, which others borrow, too.
                 fetch: Fetch | None = connection.info.get(_KEY)
@@ -360,9 +372,14 @@ class Connections:
         await _discard(fetch.connection)
 
 
-async def _open(engine: AsyncEngine) -> AsyncConnection:
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        return await engine.connect()
+async def _open(engine: AsyncEngine, timeout: float) -> AsyncConnection:
+    try:
+        async with asyncio.timeout(timeout):
+            return await engine.connect()
+    except TimeoutError:
+        if is_used_up(engine.pool):
+            raise used_up() from None
+        raise DatabaseUnavailableError(f"PostgreSQL: no connection within {timeout:g} s") from None
 
 
 async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:

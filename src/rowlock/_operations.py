@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from sqlalchemy import URL
+
 from rowlock import _cursor
 from rowlock._batch_size import StatementTooSlowError
 from rowlock._endings import Ending, brief
@@ -24,6 +26,7 @@ from rowlock._json import loads
 from rowlock._paging import segments
 from rowlock._statements import KEEP_IF_FAILED, MOST_ATTEMPTS, Statement, Statements, TaskRow
 from rowlock._tables import REVISION
+from rowlock._url import upgrade_command
 from rowlock.errors import (
     DatabaseUnavailableError,
     DuplicateKeyError,
@@ -57,6 +60,10 @@ _KEYED_BATCH = 1000
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 _RETRIED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 _STATUSES = frozenset(TaskStatus)
+
+
+class NoTableError(Exception):
+    """A table of rowlock's is not there; thrown into the operation that has asked for it."""
 
 
 class RowsLockedError(DatabaseUnavailableError):
@@ -177,6 +184,8 @@ class Operations(ABC):
     sql: ClassVar[Statements]
     # With 0 a retry comes exactly after its interval.
     spread = 1.0
+    # Of the database, as it was given: for the command that an error names.
+    url: URL
 
     def __init__(self, *, retry_interval: int, max_lost_workers: int, keep_failed: int) -> None:
         self._retry_interval = retry_interval
@@ -268,15 +277,15 @@ class Operations(ABC):
     def _verify(self) -> Operation[str]:
         try:
             rows = yield self.sql.revision, {}
-        except SchemaError:
+        except NoTableError:
             rows = []
         found = rows[0][0] if rows else None
         if found is None:
-            raise no_schema()
+            raise no_schema(self.url)
         if found < REVISION:
             raise SchemaError(
                 f"the rowlock schema is at revision {found}, {REVISION} is needed: "
-                "run `rowlock db upgrade`"
+                f"run {upgrade_command(self.url)}"
             )
         return str(found)
 
@@ -765,6 +774,14 @@ def _tasks(changed: Mapping[str, Task | None]) -> list[Task]:
     return [task for task in changed.values() if task is not None]
 
 
-def no_schema() -> SchemaError:
+def no_schema(url: URL) -> SchemaError:
     """Return the error of a database without rowlock's tables."""
-    return SchemaError("the database has no rowlock schema: run `rowlock db upgrade`")
+    return SchemaError(f"the database has no rowlock schema: run {upgrade_command(url)}")
+
+
+def used_up() -> DatabaseUnavailableError:
+    """Return the error of a pool whose connections are all lent."""
+    return DatabaseUnavailableError(
+        "the connection pool of the application's engine is used up: "
+        "a larger pool_size, or connections that are given back sooner, are needed"
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Self, cast
@@ -32,8 +32,6 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
@@ -52,15 +50,18 @@ from rowlock._lanes import CHOSEN, NEXT_DUE, Lanes
 from rowlock._operations import (
     KeyTakenError,
     NewRow,
+    NoTableError,
     Operation,
     RowsLockedError,
     T,
-    no_schema,
 )
+from rowlock._postgres_errors import is_of_rowlock, line, translated, translated_of_caller
+from rowlock._postgres_url import connect_timeout
 from rowlock._statements import MOST_ATTEMPTS, Dialect, Statement, Statements, TaskRow
 from rowlock._store import LOCK_TIMEOUT, Store
 from rowlock._tables import JsonType, TimeType, task
-from rowlock.errors import DatabaseUnavailableError, RowlockError
+from rowlock._url import upgrade_command
+from rowlock.errors import DatabaseError, SchemaError
 
 HEALTH_CHECK = 10.0
 HEALTH_TIMEOUT = 4.0
@@ -178,6 +179,26 @@ _NOTIFY = (
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
 _notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
+# Always one row. Rows are named by ctid, which only one table gives a meaning.
+_look = _dialect.compile(
+    text(
+        "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
+        " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
+        " (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_class AS k"
+        " JOIN pg_namespace AS n ON n.oid = k.relnamespace"
+        " WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p'))"
+        " FROM (SELECT to_regclass('rowlock_task') AS oid) AS found"
+        " LEFT JOIN pg_class AS c ON c.oid = found.oid"
+    )
+)
+# A copy of a database has the same oids, but not in the same server.
+_identity = _dialect.compile(
+    text(
+        "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
+        " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
+        " FROM pg_database WHERE datname = current_database()"
+    )
+)
 _COPY_COLUMNS = (
     "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
     "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
@@ -204,11 +225,43 @@ class PostgresStore(Store):
         self, engine: AsyncEngine, *, connections: Connections | None = None, **settings: Any
     ) -> None:
         super().__init__(engine, **settings)
-        self._connections = connections or Connections(engine, owned=self._owns_engine)
+        self._connections = connections or Connections(
+            engine,
+            owned=self._owns_engine,
+            connect_timeout=connect_timeout(self.url),
+        )
         self._lanes = Lanes()
 
     async def open(self) -> None:
         self.revision = await self.read(self._verify())
+
+    def _verify(self) -> Operation[str]:
+        ((encoding, kind, has_children, schemas),) = yield _look, {}
+        if encoding != "UTF8":
+            raise DatabaseError(
+                f"PostgreSQL: the database has the encoding {encoding}, rowlock needs UTF8"
+            )
+        if kind is None and schemas is not None:
+            raise SchemaError(
+                f"the rowlock schema is in {schemas}, where this role does not look: it needs USAGE"
+                " there, and a search_path that names it (options=-csearch_path%3DNAME in the URL,"
+                f" or ALTER ROLE … SET search_path); or run {upgrade_command(self.url)}"
+            )
+        if kind is not None and (kind != "r" or has_children):
+            raise SchemaError(
+                "rowlock_task must be one table: it is partitioned, has children or is a view, "
+                "and a claim would take rows of another part"
+            )
+        return (yield from super()._verify())
+
+    def for_caller(self) -> AbstractContextManager[None]:
+        return translated_of_caller(self.url)
+
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        if connection is not None:
+            return tuple((await connection.execute(_identity.core)).one())
+        async with self._session() as fetch:
+            return tuple((await fetch(_identity, {}))[0])
 
     async def close(self) -> None:
         await self.unwatch()
@@ -240,7 +293,7 @@ class PostgresStore(Store):
         if self._listening is None:
             if self._listener is None:
                 self._listener = self._connections.others(most=1, fewest=1)
-            with _translated():
+            with translated(self.url):
                 fetch = await self._listener.take()
                 try:
                     driver = fetch.driver
@@ -298,8 +351,8 @@ class PostgresStore(Store):
     async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
         try:
             return await super().insert(row, now, tell=tell)
-        except asyncpg.ProgramLimitExceededError:
-            if not tell:
+        except DatabaseError as error:
+            if not tell or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
                 raise
             # The server has no room for notifications: the task matters more than its hint.
             return await super().insert(row, now)
@@ -376,7 +429,7 @@ class PostgresStore(Store):
 
     @asynccontextmanager
     async def _session(self, begin: str | None = None) -> AsyncIterator[Fetch]:
-        with _translated():
+        with translated(self.url):
             async with self._connections.session(begin) as fetch:
                 yield fetch
 
@@ -417,14 +470,21 @@ async def _drive(operation: Operation[T], fetch: Fetch) -> T:
         while True:
             try:
                 rows = await fetch(statement, parameters)
-            except asyncpg.UndefinedTableError:
-                statement, parameters = operation.throw(no_schema())
+            except asyncpg.UndefinedTableError as error:
+                if not is_of_rowlock(error):
+                    raise
+                statement, parameters = operation.throw(NoTableError())
             except StatementTooSlowError as error:
                 statement, parameters = operation.throw(error)
             except asyncpg.LockNotAvailableError as error:
-                statement, parameters = operation.throw(RowsLockedError(f"PostgreSQL: {error}"))
+                statement, parameters = operation.throw(
+                    RowsLockedError(f"PostgreSQL: {line(error)}")
+                )
             except asyncpg.UniqueViolationError as error:
-                statement, parameters = operation.throw(KeyTakenError(f"PostgreSQL: {error}"))
+                # An index of somebody else's has nothing to do with keys.
+                if "rowlock" not in (error.constraint_name or ""):
+                    raise
+                statement, parameters = operation.throw(KeyTakenError(f"PostgreSQL: {line(error)}"))
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
@@ -439,42 +499,3 @@ def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
         row.retries_remaining, row.retry_interval, row.retain_for, id_instant(row.id), now, None,
         row.payload,
     )  # fmt: skip
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except RowlockError:
-        raise
-    except asyncpg.UndefinedTableError:
-        raise no_schema() from None
-    except _UNAVAILABLE as error:
-        raise DatabaseUnavailableError(f"PostgreSQL: {_line(error)}") from error
-    except DBAPIError as error:
-        cause = error.__cause__ or error
-        raise DatabaseUnavailableError(f"PostgreSQL: {_line(cause)}") from error
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return text or type(error).__name__
-
-
-_UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    PoolTimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.PostgresSystemError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)

@@ -9,13 +9,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Self, cast
 
 import aiosqlite
 from sqlalchemy import (
+    URL,
     BigInteger,
     ColumnElement,
     Delete,
@@ -36,13 +37,22 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from rowlock._changes import Changes, changes_of
 from rowlock._checkpoints import USUAL_BYTES, Checkpoints
-from rowlock._operations import KeyTakenError, NewRow, Operation, T, no_schema
+from rowlock._operations import (
+    KeyTakenError,
+    NewRow,
+    NoTableError,
+    Operation,
+    T,
+    no_schema,
+    used_up,
+)
 from rowlock._statements import (
     MOST_ATTEMPTS,
     MOST_BYTES_OF_A_CLAIM,
@@ -54,10 +64,18 @@ from rowlock._statements import (
 )
 from rowlock._store import LOCK_TIMEOUT, Store
 from rowlock._tables import JsonType, task
-from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
+from rowlock._url import upgrade_command
+from rowlock.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InvalidArgumentError,
+    RowlockError,
+    SchemaError,
+)
 
 BUSY_TIMEOUT_MS = 10_000
 _GLIMPSE = 0.0001
+_FILES = "PRAGMA database_list"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -212,7 +230,7 @@ class SqliteStore(Store):
             and not await asyncio.to_thread(os.path.exists, file)
         ):
             # Connecting would create an empty file.
-            raise SchemaError(f"there is no database {file}: run `rowlock db upgrade`")
+            raise SchemaError(f"there is no database {file}: run {upgrade_command(self.url)}")
         try:
             self._reader = await self._connect()
             self.revision = await self.read(self._verify())
@@ -267,6 +285,16 @@ class SqliteStore(Store):
             asked(None)
             rescheduled()
         return self._changes.pause()
+
+    def for_caller(self) -> AbstractContextManager[None]:
+        return _translated_of_caller(self.url)
+
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        if connection is None:
+            files = await self._in_thread(self._reader, _files)
+        else:
+            files = (await connection.exec_driver_sql(_FILES)).all()
+        return _inode(files)
 
     async def unwatch(self) -> None:
         self._seen_version = None
@@ -375,7 +403,7 @@ class SqliteStore(Store):
         return await self.read(operation)
 
     async def _connect(self) -> AsyncConnection:
-        with _translated(self._engine.url.database):
+        with _translated(self.url):
             connection = await self._engine.connect()
             try:
                 await self._in_thread(connection, _set_up)
@@ -390,7 +418,7 @@ class SqliteStore(Store):
         assert connection is not None  # noqa: S101
         driver = (await connection.get_raw_connection()).driver_connection
         assert isinstance(driver, aiosqlite.Connection)  # noqa: S101
-        with _translated(self._engine.url.database):
+        with _translated(self.url):
             # The only door into the connection's thread; SQLAlchemy's dialect goes through it too.
             return await driver._execute(function, driver._conn, *args)  # type: ignore[no-untyped-call]
 
@@ -422,6 +450,19 @@ class SqliteStore(Store):
 def _path_of(file: str | None) -> str | None:
     # A URI is SQLite's to read.
     return None if not file or file.startswith("file:") else os.path.abspath(file)
+
+
+def _files(driver: sqlite3.Connection) -> list[Any]:
+    return driver.execute(_FILES).fetchall()
+
+
+def _inode(files: Sequence[Any]) -> tuple[int, int] | None:
+    # Of the first, which is the connection's own, and not attached. Without a name in memory.
+    path = files[0][2]
+    if not path:
+        return None
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _set_up(driver: sqlite3.Connection) -> None:
@@ -474,11 +515,12 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
                     # Of a row that rowlock has not written. From the next time on, which is
                     # soon where a loop asks, it is shown for the others' sake.
                     driver.text_factory = _legible
-                if "no such table" not in str(error):
+                if not is_of_rowlock(error):
                     raise
-                statement, parameters = operation.throw(no_schema())
+                statement, parameters = operation.throw(NoTableError())
             except sqlite3.IntegrityError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                # An index of somebody else's has nothing to do with keys.
+                if "rowlock_task.key" not in str(error):
                     raise
                 statement, parameters = operation.throw(KeyTakenError(str(error)))
             else:
@@ -505,17 +547,54 @@ def _next_version(
 
 
 @contextmanager
-def _translated(file: str | None) -> Iterator[None]:
+def _translated(url: URL) -> Iterator[None]:
+    """Raise what comes from the database as an error of rowlock, without a value of any row."""
     try:
         yield
     except RowlockError:
         raise
-    except sqlite3.DatabaseError as error:
-        # A file that is no database raises the class itself.
-        if not isinstance(error, sqlite3.OperationalError) and type(error) is not (
-            sqlite3.DatabaseError
-        ):
-            raise
-        raise DatabaseUnavailableError(f"SQLite {file}: {error}") from error
-    except DBAPIError as error:
-        raise DatabaseUnavailableError(f"SQLite {file}: {error.orig}") from error
+    except NoTableError:
+        raise no_schema(url) from None
+    except PoolTimeoutError:
+        raise used_up() from None
+    except (sqlite3.Error, DBAPIError) as error:
+        cause = (error.orig or error) if isinstance(error, DBAPIError) else error
+        if is_of_rowlock(cause):
+            raise no_schema(url) from None
+        told = f"SQLite {url.database}"
+        if _is_unavailable(cause):
+            raise DatabaseUnavailableError(f"{told}: {cause}") from (
+                error if cause is error else None
+            )
+        raise DatabaseError(f"{told} refused a statement: {_reason(cause)}") from None
+
+
+@contextmanager
+def _translated_of_caller(url: URL) -> Iterator[None]:
+    """The same for a connection of the caller's, which may be used wrongly too."""
+    try:
+        with _translated(url):
+            yield
+    except InvalidRequestError as error:
+        raise InvalidArgumentError(f"connection: {str(error).partition(chr(10))[0]}") from None
+
+
+def is_of_rowlock(error: BaseException) -> bool:
+    """Whether a table of rowlock's is not there, and not one that a trigger wants."""
+    text = str(error)
+    return isinstance(error, sqlite3.OperationalError) and "no such table: rowlock_" in text
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    # A file that is no database raises the class itself. What has no code comes from Python.
+    if isinstance(error, sqlite3.OperationalError):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_ERROR
+    return type(error) is sqlite3.DatabaseError
+
+
+def _reason(error: BaseException) -> str:
+    # A trigger may say anything.
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+        return "a trigger raised an error, whose text may quote what is stored"
+    return f"{type(error).__name__}: {error}"

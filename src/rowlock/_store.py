@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any, Self
 
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rowlock import _cursor
@@ -23,10 +24,17 @@ from rowlock._operations import (
     T,
 )
 from rowlock._statements import TaskRow
+from rowlock.errors import InvalidArgumentError
 from rowlock.models import SortDirection, SortProperty, Task, TaskPage, TaskStatus
 
 LOCK_TIMEOUT = 1000
 """Milliseconds, at most, that a worker waits for a row which somebody else has locked."""
+
+# rowlock's tables are where the queue's own connections find them, whatever the caller's tables
+# are called for the time being.
+_UNMAPPED = {"schema_translate_map": None}
+_IDENTITY = "rowlock identity"
+_DRIVERS = (("postgresql", "asyncpg"), ("sqlite", "aiosqlite"))
 
 
 class Store(Operations):
@@ -42,6 +50,7 @@ class Store(Operations):
     revision: str
     keeps_trying = False
     """Whether a worker that cannot extend its leases keeps its tasks until that is refused."""
+    _identity: Any = None
 
     def __init__(
         self,
@@ -51,6 +60,7 @@ class Store(Operations):
         retry_interval: int,
         max_lost_workers: int,
         keep_failed: int,
+        url: URL | None = None,
     ) -> None:
         super().__init__(
             retry_interval=retry_interval,
@@ -59,6 +69,7 @@ class Store(Operations):
         )
         self._engine = engine
         self._owns_engine = owns_engine
+        self.url = engine.url if url is None else url
 
     # What the two databases do differently.
 
@@ -106,6 +117,7 @@ class Store(Operations):
             retry_interval=self._retry_interval,
             max_lost_workers=self.max_lost_workers,
             keep_failed=self._keep_failed,
+            url=self.url,
         )
 
     @abstractmethod
@@ -128,6 +140,37 @@ class Store(Operations):
     @abstractmethod
     async def unwatch(self) -> None:
         """Forget the last look."""
+
+    @abstractmethod
+    def for_caller(self) -> AbstractContextManager[None]:
+        """Raise what goes wrong on a connection of the caller's as an error of rowlock."""
+
+    @abstractmethod
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        """Return what tells the database of a connection from others; by default the store's."""
+
+    async def accept(self, connection: AsyncConnection) -> None:
+        """Check a connection of the caller's, once for each connection of the driver.
+
+        Raises:
+            InvalidArgumentError: it leads to another database than the queue's.
+        """
+        kind = self._engine.dialect.name
+        if connection.dialect.name != kind:
+            raise InvalidArgumentError(
+                f"connection: of {connection.dialect.name} was given, of {kind} is allowed"
+            )
+        known = connection.info.get(_IDENTITY)
+        if known is not None and known == self._identity:
+            return
+        theirs = await self.identity(connection)
+        if theirs != self._identity:
+            self._identity = await self.identity()
+        if theirs != self._identity:
+            raise InvalidArgumentError(
+                "connection: it finds another database, or another schema of it, than the queue"
+            )
+        connection.info[_IDENTITY] = theirs
 
     @abstractmethod
     async def hint(self, types: Iterable[str]) -> None:
@@ -225,7 +268,11 @@ class Store(Operations):
         try:
             statement, parameters = next(operation)
             while True:
-                result = await connection.execute(statement.core, self.core_parameters(parameters))
+                result = await connection.execute(
+                    statement.core,
+                    self.core_parameters(parameters),
+                    execution_options=_UNMAPPED,
+                )
                 rows = result.all() if result.returns_rows else []
                 statement, parameters = operation.send(rows)
         except StopIteration as stop:
@@ -387,3 +434,23 @@ class Store(Operations):
     async def forget(self, limit: int, now: datetime | None = None) -> int:
         """Delete up to `limit` tasks past their retention; return how many."""
         return await self._write(self._forget(limit, now))
+
+
+def checked_engine(engine: AsyncEngine) -> AsyncEngine:
+    """Return an engine that rowlock can work with.
+
+    Raises:
+        InvalidArgumentError: for another kind of database, or one that renames tables.
+    """
+    if (engine.dialect.name, engine.dialect.driver) not in _DRIVERS:
+        raise InvalidArgumentError(
+            f"database: an engine for {engine.dialect.name} by {engine.dialect.driver} was given, "
+            "allowed are PostgreSQL by asyncpg and SQLite by aiosqlite"
+        )
+    if None in engine.sync_engine.get_execution_options().get("schema_translate_map", ()):
+        # The statements are compiled once, and go to the driver as they are.
+        raise InvalidArgumentError(
+            "database: an engine whose schema_translate_map renames tables without a schema was "
+            "given; give one without it, and name the schema by search_path"
+        )
+    return engine

@@ -39,7 +39,7 @@ from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock._turns import Turns
-from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
+from rowlock.errors import DatabaseError, DatabaseUnavailableError, InvalidPayloadError
 from rowlock.models import Limits, Task, TaskStatus
 
 FINISH_BATCH = 1000
@@ -560,7 +560,9 @@ class Worker:
             return [slow for outcome in batch for slow in await self._write([outcome])]
         row = batch[0].row
         self._events.emit(OutcomeRefused(row.id, row.attempt, error))
-        refusal = InvalidPayloadError(f"the database refused the outcome: {type(error).__name__}")
+        # Its text shows no value; that of another error might.
+        reason = error if isinstance(error, DatabaseError) else type(error).__name__
+        refusal = InvalidPayloadError(f"the database refused the outcome: {reason}")
         text = describe(refusal, "rowlock", self._settings.limits)
         if batch[0].ending.error == text:
             # Not even that can be written: the lease runs out, and the sweeper counts it.

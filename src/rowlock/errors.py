@@ -9,6 +9,7 @@ RowlockError
 ├── SchemaError
 ├── QueueClosedError
 ├── DatabaseUnavailableError
+├── DatabaseError
 ├── LeaseLostError
 ├── WorkerProcessError
 └── HandlerError
@@ -58,6 +59,15 @@ class QueueClosedError(RowlockError):
 
 class DatabaseUnavailableError(RowlockError):
     """The database did not answer in time, refused the connection, or cannot be written."""
+
+
+class DatabaseError(RowlockError):
+    """The database refused a statement, or is of a kind that rowlock cannot use.
+
+    A right is missing, say, or row security, a constraint or a trigger is against it. The message
+    shows no value of a row, and neither does a traceback. The driver's own error, which may, is
+    the `__context__`.
+    """
 
 
 class LeaseLostError(RowlockError):

@@ -31,11 +31,10 @@ from rowlock._json import dumps
 from rowlock._loop import Loop
 from rowlock._operations import NewRow
 from rowlock._statements import KEEP_IF_FAILED
-from rowlock._store import Store
-from rowlock._url import async_url, default_database, shown
+from rowlock._store import Store, checked_engine
+from rowlock._url import async_url, connecting, default_database, shown
 from rowlock.errors import (
     DatabaseUnavailableError,
-    InvalidArgumentError,
     QueueClosedError,
     RowlockError,
 )
@@ -104,7 +103,8 @@ class TaskQueue:
             until the next pass of the sweeper. The setting of the queue counts that runs it.
 
     Raises:
-        InvalidArgumentError: for an unknown database or a setting out of bounds.
+        InvalidArgumentError: for an unknown database, a URL that cannot be heeded in full, or a
+            setting out of bounds.
     """
 
     def __init__(
@@ -121,9 +121,11 @@ class TaskQueue:
         limits: Limits | None = None,
         keep_failed: Duration = timedelta(days=7),
     ) -> None:
-        if not isinstance(database, AsyncEngine):
-            database = async_url(default_database() if database is None else database)
-        self._database = database
+        self._database = (
+            checked_engine(database)
+            if isinstance(database, AsyncEngine)
+            else async_url(default_database() if database is None else database)
+        )
         self._retry_interval = check.duration("retry_interval", retry_interval)
         self._lease = check.duration("lease", lease, minimum=1000)
         self._sweep_interval = check.duration("sweep_interval", sweep_interval, minimum=50)
@@ -171,7 +173,9 @@ class TaskQueue:
 
         Raises:
             DatabaseUnavailableError: if the database cannot be reached.
-            SchemaError: if the schema is missing or old; the message names the command.
+            SchemaError: if the schema is missing or old, and the message names the command; or
+                if the table is no single one.
+            DatabaseError: if the database refuses to be read, or is not encoded as UTF8.
         """
         if self._opened is not None:
             return
@@ -378,9 +382,9 @@ class TaskQueue:
             key: an idempotency key, unique among the tasks of the type that have neither failed
                 nor been cancelled: if one has it, no row is made.
             on_duplicate: what then: "return" the id of that task, or "raise".
-            connection: the caller's own connection or session; the task commits or rolls back
-                with it. On SQLite a transaction that spans an `await` keeps every writer
-                waiting, so commit soon.
+            connection: the caller's own connection or session to the same database; the task
+                commits or rolls back with it. On SQLite a transaction that spans an `await`
+                keeps every writer waiting, so commit soon.
 
         Returns:
             The id of the task: 32 lower-case hex digits; with a `key` that a task has, of that
@@ -391,6 +395,7 @@ class TaskQueue:
                 DuplicateKeyError with `on_duplicate="raise"`, if a task has the key.
             QueueClosedError: if the queue is not open.
             DatabaseUnavailableError: if the database cannot be reached.
+            DatabaseError: if it refuses the task, as a constraint or a missing right does.
         """
         store = self._store
         row = self._new_row(
@@ -436,6 +441,7 @@ class TaskQueue:
                 raise has a key that a task has; nothing is stored.
             QueueClosedError: if the queue is not open.
             DatabaseUnavailableError: if the database cannot be reached.
+            DatabaseError: if it refuses a task; nothing is stored.
         """
         store = self._store
         if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
@@ -608,13 +614,15 @@ class TaskQueue:
     async def _create_on(
         self, store: Store, connection: AsyncConnection | AsyncSession, rows: list[NewRow]
     ) -> list[str]:
-        if isinstance(connection, AsyncSession):
-            connection = await connection.connection()
-        elif not isinstance(connection, AsyncConnection):
+        if not isinstance(connection, AsyncConnection | AsyncSession):
             check.refuse("connection", connection, "an AsyncConnection or AsyncSession")
-        ids = await store.insert_on(connection, rows)
-        if self._notify:
-            await store.hint_on(connection, {row.type for row in rows})
+        with store.for_caller():
+            if isinstance(connection, AsyncSession):
+                connection = await connection.connection()
+            await store.accept(connection)
+            ids = await store.insert_on(connection, rows)
+            if self._notify:
+                await store.hint_on(connection, {row.type for row in rows})
         return ids
 
     # Hints.
@@ -661,21 +669,25 @@ async def _close(stores: Iterable[Store]) -> None:
 
 def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
     owns_engine = isinstance(database, URL)
-    dialect = database.get_backend_name() if isinstance(database, URL) else database.dialect.name
-    if dialect == "postgresql":
+    url = database if isinstance(database, URL) else database.url
+    settings = {**settings, "owns_engine": owns_engine, "url": url}
+    if url.get_backend_name() == "postgresql":
         from rowlock import _postgres
 
         engine = _engine_of(database, _postgres.connect_arguments())
-        return _postgres.PostgresStore(engine, owns_engine=owns_engine, **settings)
-    if dialect == "sqlite":
-        from rowlock import _sqlite
+        return _postgres.PostgresStore(engine, **settings)
+    from rowlock import _sqlite
 
-        engine = _engine_of(database, _sqlite.connect_arguments())
-        return _sqlite.SqliteStore(engine, owns_engine=owns_engine, **settings)
-    raise InvalidArgumentError(f"database: an engine for {dialect} was given, PostgreSQL or SQLite")
+    return _sqlite.SqliteStore(_engine_of(database, _sqlite.connect_arguments()), **settings)
 
 
 def _engine_of(database: URL | AsyncEngine, arguments: dict[str, Any]) -> AsyncEngine:
     if isinstance(database, AsyncEngine):
         return database
-    return create_async_engine(database, **arguments)
+    url, given = connecting(database)
+    own = arguments["connect_args"]
+    settings = [each["server_settings"] for each in (given, own) if "server_settings" in each]
+    if settings:
+        # Of what both name rowlock's own counts.
+        given["server_settings"] = {name: s[name] for s in settings for name in s}
+    return create_async_engine(url, **{**arguments, "connect_args": {**own, **given}})

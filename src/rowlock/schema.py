@@ -8,8 +8,11 @@ They may be called where an event loop runs, but that loop stands still meanwhil
 `asyncio.to_thread(upgrade, database)`.
 
 Several processes may upgrade one database at once: one of them does the work, the others wait for
-it and find nothing left to do. On PostgreSQL they meet at a lock of the session, so connect
-directly and not through a pooler that shares sessions between clients.
+it and find nothing left to do. On PostgreSQL they meet at a lock of the session, so a pooler that
+shares sessions between clients is refused: connect directly.
+
+Where a function takes a database, that is its URL, as for `TaskQueue`, or an `AsyncEngine`, whose
+way to connect is used, but none of its connections.
 """
 
 from __future__ import annotations
@@ -32,15 +35,27 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Column, Connection, Index, Table, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy import URL, Column, Connection, Index, Table, create_engine, event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from rowlock import _indexes  # noqa: F401  the metadata has them then
+from rowlock import (
+    _indexes,  # noqa: F401  the metadata has them then
+    _postgres_schema,
+)
+from rowlock._postgres_errors import UNAVAILABLE
+from rowlock._postgres_url import connect_timeout
+from rowlock._store import checked_engine
 from rowlock._tables import VERSION_TABLE, metadata
-from rowlock._url import async_url, shown
-from rowlock.errors import DatabaseUnavailableError, InvalidArgumentError, SchemaError
+from rowlock._url import async_url, connecting, shown
+from rowlock.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InvalidArgumentError,
+    SchemaError,
+)
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import (
@@ -55,17 +70,18 @@ __all__ = [
     "downgrade",
     "head",
     "ignore_rowlock",
+    "is_newer",
     "migrations_path",
     "sql",
     "upgrade",
 ]
 
 T = TypeVar("T")
+Database = str | URL | AsyncEngine
 
 CONNECT_TIMEOUT = 10.0
 LOCK_TIMEOUT = 60.0
 _LOCK_POLL = 0.1
-_ADVISORY_LOCK = 0x726F776C6F636B  # "rowlock"
 
 _TABLES = frozenset(metadata.tables) | {VERSION_TABLE}
 
@@ -85,71 +101,107 @@ def head() -> str:
     return str(_scripts().get_current_head())
 
 
-def upgrade(database: str | URL, revision: str = "head") -> None:
+def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to a revision; if it is there already, or beyond, do nothing.
+
+    So also where a newer rowlock has brought it further: this one works with that. On PostgreSQL
+    an index whose building was interrupted is built anew.
 
     A SQLite file that does not exist is created, in WAL mode; the mode of an existing one is
     left as it is.
 
     Args:
-        database: its URL, as for `TaskQueue`.
+        database: its URL or engine.
         revision: "head" or a revision such as "0001".
 
     Raises:
         InvalidArgumentError: not such a URL, or not such a revision.
-        DatabaseUnavailableError: the database cannot be reached within 10 s, is damaged, is not
-            writable, or stayed locked for 60 s. A migration's own statements have no time limit.
-        SchemaError: the migration failed, and nothing is changed; or the database is of a newer
-            rowlock; or a migration of another Alembic application is running in this process.
+        DatabaseUnavailableError: the database cannot be reached within 10 s (`connect_timeout`
+            of the URL), is damaged, is not writable, or stayed locked for 60 s; on PostgreSQL
+            the message names who was in the way. A migration's own statements have no time limit.
+        DatabaseError: a right is missing, or the database is not encoded as UTF8.
+        SchemaError: the migration failed, and nothing is changed; or a pooler stands between; or
+            a migration of another Alembic application is running in this process.
     """
     _known(revision)
-    _command(database, lambda config: command.upgrade(config, revision))
+    name = shown(_url_of(database))
+
+    def run(config: Config, connection: Connection) -> None:
+        on_postgresql = connection.dialect.name == "postgresql"
+        if on_postgresql:
+            _postgres_schema.need_utf8(connection, name)
+        found = _migration(connection).get_current_revision()
+        connection.rollback()
+        if is_newer(found):
+            return
+        command.upgrade(config, revision)
+        if on_postgresql and revision == "head":
+            _postgres_schema.rebuild_invalid(connection)
+
+    _command(database, run)
 
 
-def downgrade(database: str | URL, revision: str) -> None:
+def downgrade(database: Database, revision: str) -> None:
     """Bring the schema down to a revision. What the tables held beyond it is lost.
 
     Args:
-        database: its URL, as for `TaskQueue`.
+        database: its URL or engine.
         revision: a revision such as "0001", or "base" to remove everything but the empty
             version table.
 
     Raises:
         InvalidArgumentError: not such a URL, or not such a revision.
         DatabaseUnavailableError: as for `upgrade`.
-        SchemaError: as for `upgrade`, or the schema is not at that revision or beyond it.
+        DatabaseError: as for `upgrade`.
+        SchemaError: as for `upgrade`, or the schema is not at that revision or beyond it, or is
+            of a newer rowlock.
     """
     _known(revision)
-    url = async_url(database)
+    url = _url_of(database)
     if _is_missing(url):
         raise SchemaError(f"{shown(url)}: there is no such file")
-    _command(url, lambda config: command.downgrade(config, revision))
+
+    def run(config: Config, connection: Connection) -> None:
+        found = _migration(connection).get_current_revision()
+        connection.rollback()
+        if is_newer(found):
+            raise SchemaError(
+                f"{shown(url)}: the schema is at revision {found}, of a newer rowlock than this "
+                f"one ({head()}): only that one can bring it down"
+            )
+        command.downgrade(config, revision)
+
+    _command(database, run)
 
 
-def current(database: str | URL) -> str | None:
+def current(database: Database) -> str | None:
     """Return the revision of a database's schema, None if it has none.
 
     Args:
-        database: its URL, as for `TaskQueue`. A SQLite file that does not exist is not created.
+        database: its URL or engine. A SQLite file that does not exist is not created.
 
     Raises:
         InvalidArgumentError: not such a URL.
         DatabaseUnavailableError: as for `upgrade`.
     """
-    url = async_url(database)
-    if _is_missing(url):
+    if _is_missing(_url_of(database)):
         return None
-    return _connected(url, lambda connection: _migration(connection).get_current_revision())
+    return _connected(database, lambda connection: _migration(connection).get_current_revision())
 
 
-def check(database: str | URL) -> list[str]:
+def is_newer(revision: str | None) -> bool:
+    """Return whether a revision is one of a newer rowlock, which this one does not have."""
+    return revision is not None and revision.isdecimal() and int(revision) > int(head())
+
+
+def check(database: Database) -> list[str]:
     """Compare a database's schema with the one that this version of rowlock declares.
 
     What Alembic can see is compared: tables, columns with their types and NOT NULL, indexes with
     their columns. Tables that are not rowlock's are not looked at.
 
     Args:
-        database: its URL, as for `TaskQueue`. A SQLite file that does not exist is not created.
+        database: its URL or engine. A SQLite file that does not exist is not created.
 
     Returns:
         The differences, a line for each; none if the schema is current and equal.
@@ -158,10 +210,9 @@ def check(database: str | URL) -> list[str]:
         InvalidArgumentError: not such a URL.
         DatabaseUnavailableError: as for `upgrade`.
     """
-    url = async_url(database)
-    if _is_missing(url):
+    if _is_missing(_url_of(database)):
         return ["there is no such file"]
-    return _connected(url, _differences)
+    return _connected(database, _differences)
 
 
 def sql(
@@ -229,12 +280,13 @@ CONFIGURATION: dict[str, Any] = {
 """What migrations/env.py configures; not for users."""
 
 
-def exclusively(database: str | URL, work: Callable[[Connection], T]) -> T:
+def exclusively(database: Database, work: Callable[[Connection], T]) -> T:
     """Call `work` with a connection while no other process upgrades; not for users.
 
-    migrations/env.py needs it for the command `alembic`. Raises what `upgrade` raises.
+    It is called again where a lock was in its way. migrations/env.py needs it for the command
+    `alembic`. Raises what `upgrade` raises.
     """
-    return _connected(async_url(database), work, lock=True)
+    return _connected(database, work, lock=True)
 
 
 def _scripts() -> ScriptDirectory:
@@ -268,6 +320,9 @@ def _differences(connection: Connection) -> list[str]:
     differences = [_describe(difference) for difference in compare_metadata(migration, metadata)]
     if revision != head():
         differences.insert(0, f"the revision is {revision or 'none'}, the newest is {head()}")
+    if connection.dialect.name == "postgresql":
+        invalid = _postgres_schema.invalid_indexes(connection)
+        differences.extend(f"index {name} is not valid: upgrade builds it anew" for name in invalid)
     return differences
 
 
@@ -299,20 +354,32 @@ def _alembic(output: StringIO | None = None) -> Iterator[Config]:
         yield config
 
 
-def _command(database: str | URL, run: Callable[[Config], None]) -> None:
+def _command(database: Database, run: Callable[[Config, Connection], None]) -> None:
     def work(connection: Connection) -> None:
         config.attributes["connection"] = connection
-        run(config)
+        run(config, connection)
 
     with _alembic() as config:
         exclusively(database, work)
 
 
-def _connected(url: URL, work: Callable[[Connection], T], *, lock: bool = False) -> T:
-    with _errors(shown(url)):
+def _url_of(database: Database) -> URL:
+    if not isinstance(database, AsyncEngine):
+        return async_url(database)
+    url = checked_engine(database).url
+    # How an engine of PostgreSQL connects is its own affair.
+    return async_url(url) if url.get_backend_name() == "sqlite" else url
+
+
+def _connected(database: Database, work: Callable[[Connection], T], *, lock: bool = False) -> T:
+    url = _url_of(database)
+    timeout = CONNECT_TIMEOUT
+    if url.get_backend_name() == "postgresql":
+        timeout = connect_timeout(url) or CONNECT_TIMEOUT
+    with _errors(shown(url), timeout):
         if url.get_backend_name() == "sqlite":
             return _on_sqlite(url, work, lock)
-        return _to_completion(_on_postgresql(url, work, lock))
+        return _to_completion(_on_postgresql(database, url, work, lock, timeout))
 
 
 def _on_sqlite(url: URL, work: Callable[[Connection], T], lock: bool) -> T:
@@ -349,37 +416,38 @@ def _choose_wal(connection: sqlite3.Connection, record: object) -> None:
             return
 
 
-async def _on_postgresql(url: URL, work: Callable[[Connection], T], lock: bool) -> T:
-    engine = create_async_engine(url, poolclass=NullPool)
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        connection = await engine.connect()
+async def _on_postgresql(
+    database: Database, url: URL, work: Callable[[Connection], T], lock: bool, timeout: float
+) -> T:
+    engine = _engine_of(database, url)
     try:
-        if lock:
-            await _lock(connection, shown(url))
-        return await connection.run_sync(work)
+        async with asyncio.timeout(timeout):
+            connection = await engine.connect()
+        try:
+            if lock:
+                return await _postgres_schema.exclusively(
+                    engine, connection, work, name=shown(url), timeout=LOCK_TIMEOUT
+                )
+            return await connection.run_sync(work)
+        finally:
+            await connection.close()
     finally:
-        # Without a pool this ends the session, and with it the lock.
-        await connection.close()
+        # The pool of an engine would keep the session, and with it the lock.
+        await engine.dispose()
 
 
-async def _lock(connection: AsyncConnection, name: str) -> None:
-    await connection.execute(
-        text("SELECT set_config('lock_timeout', :milliseconds, false)"),
-        {"milliseconds": str(int(LOCK_TIMEOUT * 1000))},
-    )
-    # Polled, each time in a transaction of its own: CREATE INDEX CONCURRENTLY waits for every
-    # open transaction, also for one that waits for this lock.
-    attempt = text("SELECT pg_try_advisory_lock(:key)")
-    try:
-        async with asyncio.timeout(LOCK_TIMEOUT):
-            while not await connection.scalar(attempt, {"key": _ADVISORY_LOCK}):
-                await connection.commit()
-                await asyncio.sleep(_LOCK_POLL)
-            await connection.commit()
-    except TimeoutError:
-        raise DatabaseUnavailableError(
-            f"{name}: another process has been upgrading it for {LOCK_TIMEOUT:g} s"
-        ) from None
+def _engine_of(database: Database, url: URL) -> AsyncEngine:
+    if isinstance(database, AsyncEngine):
+        engine = database.sync_engine
+        return AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+    bare, arguments = connecting(url)
+    # Unnamed statements, as a pooler needs them to look at a schema.
+    unnamed = {
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": str,
+    }
+    return create_async_engine(bare, poolclass=NullPool, connect_args={**arguments, **unnamed})
 
 
 def _to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -392,27 +460,39 @@ def _to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def _errors(name: str) -> Iterator[None]:
+def _errors(name: str, timeout: float = CONNECT_TIMEOUT) -> Iterator[None]:
     try:
         yield
     except CommandError as error:
         raise SchemaError(f"{name}: {_line(error)}") from error
-    except DBAPIError as error:
-        origin = error.orig
-        if isinstance(error, ProgrammingError | IntegrityError) or (
-            isinstance(origin, sqlite3.Error)
-            and getattr(origin, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
-        ):
-            raise SchemaError(f"{name}: {_line(origin)}") from error
-        raise DatabaseUnavailableError(f"{name}: {_line(origin)}") from error
-    except TimeoutError as error:
-        raise DatabaseUnavailableError(f"{name}: no answer within {CONNECT_TIMEOUT:g} s") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnavailableError(f"{name}: {_line(error)}") from error
+    except (DBAPIError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        origin = _origin(error)
+        text = f"{name}: {_line(origin)}"
+        if isinstance(error, TimeoutError):
+            text = f"{name}: no answer within {timeout:g} s"
+        elif isinstance(origin, asyncpg.InsufficientPrivilegeError):
+            raise DatabaseError(f"{text}; who changes the schema must own it") from error
+        elif _is_of_schema(origin):
+            raise SchemaError(text) from error
+        raise DatabaseUnavailableError(text) from error
 
 
-def _line(error: BaseException | None) -> str:
-    # SQLAlchemy's own form of an asyncpg error begins with the name of a class.
-    if error and isinstance(error.__cause__, asyncpg.PostgresError):
-        error = error.__cause__
+def _is_of_schema(error: BaseException) -> bool:
+    """Whether an error says that the schema is not as a migration expects it."""
+    if isinstance(error, asyncpg.PostgresError):
+        return not isinstance(error, UNAVAILABLE)
+    if isinstance(error, sqlite3.IntegrityError):
+        return True
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The driver's error within SQLAlchemy's two."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    if origin is None:
+        return error
+    return origin.__cause__ if isinstance(origin.__cause__, asyncpg.PostgresError) else origin
+
+
+def _line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from rowlock import _postgres, _sqlite, _sweeper
+from rowlock import _postgres_errors, _sqlite, _sweeper
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
@@ -200,8 +200,8 @@ def never_alone() -> None:
 
 def misread_read_only() -> None:
     """Take the refusal of a read-only server for an error of the statement."""
-    known = set(_postgres._UNAVAILABLE) - {asyncpg.ReadOnlySQLTransactionError}
-    patch(_postgres, "_UNAVAILABLE", tuple(known))
+    known = set(_postgres_errors.UNAVAILABLE) - {asyncpg.ReadOnlySQLTransactionError}
+    patch(_postgres_errors, "UNAVAILABLE", tuple(known))
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
