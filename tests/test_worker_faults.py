@@ -20,7 +20,7 @@ from rowlock import (
     _sqlite,
 )
 from rowlock._handlers import Handler
-from rowlock._pools import Pool
+from rowlock._slots import SlotPool
 from rowlock._store import Store
 from tests import worker_handlers
 from tests.helpers import eventually
@@ -206,10 +206,13 @@ async def test_a_start_that_exits_costs_no_task(sqlite_url: str) -> None:
 async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     """Fails where the pool goes on believing that a slot is about to wake."""
     handler = Handler.resolve(
-        "t", HANDLERS, "nothing", HandlerOptions(max_worker_count=1, idle_shutdown_timeout=200)
+        "t",
+        HANDLERS,
+        "in_thread",
+        HandlerOptions(executor="thread", max_worker_count=1, idle_shutdown_timeout=200),
     )
     owner = Owner()
-    pool = Pool(handler, Limits(), owner)
+    pool = SlotPool(handler, Limits(), owner)
     pool.submit(job_for(pool))
     await eventually(lambda: len(owner.endings) == 1 and len(pool._idle) == 1)
 
@@ -221,7 +224,7 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     # the slot.
     asyncio.get_running_loop().call_later(0.001, wake_and_take_away)
     time.sleep(0.3)
-    await eventually(lambda: not pool._slots)
+    await eventually(lambda: not pool._workers)
     pool.submit(job_for(pool))
     await eventually(lambda: len(owner.endings) == 2, timeout=2)
     await pool.close()

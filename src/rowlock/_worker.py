@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from rowlock._concurrent import ConcurrentPool
 from rowlock._endings import Ending, describe
 from rowlock._events import (
     AttemptLost,
@@ -30,6 +32,7 @@ from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._reports import Reports
+from rowlock._slots import SlotPool
 from rowlock._solo import Solo
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
@@ -90,6 +93,8 @@ class Worker:
         self._settings = settings
         self._lease = int(settings.lease * 1000)
         self._observed = observed
+        # Of who starts the worker; handlers that are registered later run in no other.
+        self._context = contextvars.copy_context()
         self._pools: dict[str, Pool] = {}
         self._retired: set[Pool] = set()
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -191,7 +196,10 @@ class Worker:
     def set_handler(self, handler: Handler) -> None:
         """Run a type from now on; what runs with an earlier handler of the type finishes."""
         self._retire(handler.task_type)
-        self._pools[handler.task_type] = Pool(handler, self._settings.limits, self)
+        kind = ConcurrentPool if handler.executor == "async" else SlotPool
+        self._pools[handler.task_type] = self._context.run(
+            kind, handler, self._settings.limits, self
+        )
         self.hint(handler.task_type)
 
     async def remove_handler(self, task_type: str) -> None:
@@ -240,8 +248,10 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
+        if self._unwanted or any(pool.waits for pool in self._pools.values()):
+            poll = min(poll, _LOOK_AGAIN)
         if self._unwanted:
-            return min(poll, _LOOK_AGAIN)
+            return poll
         if left := self._solo.left(self._held):
             return min(poll, left)
         pools, rooms = self._rooms()
