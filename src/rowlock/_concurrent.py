@@ -17,31 +17,9 @@ from rowlock._handlers import Handler
 from rowlock._pools import Job, Owner, Pool
 from rowlock.models import Limits
 
-# Handlers that run as they are started do so for no longer with nothing else between them.
+# Where Python can, handlers begin as they are started, for so long with nothing else between them.
+_EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 _SLICE: Final = 0.005
-
-if sys.version_info >= (3, 12):
-
-    def _new_task(
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, None],
-        name: str,
-        context: Context,
-    ) -> asyncio.Task[None]:
-        """Return a task that has begun, unless the application makes its tasks itself."""
-        if loop.get_task_factory() is not None:
-            return loop.create_task(coroutine, name=name, context=context)
-        return asyncio.Task(coroutine, loop=loop, name=name, context=context, eager_start=True)
-
-else:
-
-    def _new_task(
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, None],
-        name: str,
-        context: Context,
-    ) -> asyncio.Task[None]:
-        return loop.create_task(coroutine, name=name, context=context)
 
 
 class ConcurrentPool(Pool):
@@ -117,8 +95,7 @@ class ConcurrentPool(Pool):
         until = time.monotonic() + _SLICE
         while waiting and len(running) < most:
             job = waiting.popleft()
-            coroutine = self._run(job, executor)
-            task = _new_task(self.loop, coroutine, self._name, executor.context.copy())
+            task = self._task(self._run(job, executor), executor.context.copy())
             if not task.done():
                 running[job] = task
             begun += 1
@@ -139,6 +116,12 @@ class ConcurrentPool(Pool):
         elif not waiting and not running:
             self._rested_at = time.monotonic()
             self._rests.set()
+
+    def _task(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+        loop, name = self.loop, self._name
+        if loop.get_task_factory() is not None:  # the application's, which traces its tasks
+            return loop.create_task(coroutine, name=name, context=context)
+        return asyncio.Task(coroutine, loop=loop, name=name, context=context, **_EAGER)
 
     async def _run(self, job: Job, executor: InLoop) -> None:
         job.begun = True
