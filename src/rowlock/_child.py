@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 import os
@@ -12,13 +11,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
+from datetime import datetime
 from queue import SimpleQueue
 from typing import Any, NoReturn, cast
 
 from rowlock._context import RunningTask, importing, running_task
 from rowlock._endings import describe, raised, returned
 from rowlock._frames import Inbox, pack
-from rowlock._handlers import Handler
+from rowlock._handlers import Handler, result_of
 from rowlock._json import loads
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
@@ -53,6 +54,8 @@ class Child:
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
         self._tasks = 0
+        # What the `initialise_method` sets in it each run finds in a copy of its own.
+        self._context = copy_context()
         # Runs are made where messages are read: a cancel that follows at once meets its own.
         self._newest: _Run | None = None
         threading.Thread(target=self._listen, name="rowlock parent", daemon=True).start()
@@ -159,9 +162,9 @@ class Child:
         if function is None:
             return
         try:
-            answer = function()
-            if inspect.iscoroutine(answer):
-                self._in_loop(answer, contextvars.copy_context())
+            answer = self._context.run(function)
+            if inspect.isawaitable(answer):
+                self._in_loop(result_of(answer), self._context)
         finally:
             self._end_fork()
 
@@ -170,7 +173,7 @@ class Child:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _in_loop(self, coroutine: Any, context: contextvars.Context) -> Any:
+    def _in_loop(self, coroutine: Any, context: Context) -> Any:
         # One loop for the whole life, so that what the `initialise_method` opens can be used.
         if self._runner is None:
             self._runner = asyncio.Runner()
@@ -205,11 +208,14 @@ class Child:
     def _call(self, run: _Run, running: RunningTask) -> Any:
         handler = self._handler
         arguments = (running.payload,) if handler.takes_payload else ()
-        context = contextvars.copy_context()
+        context = self._context.copy()
         context.run(running_task.set, running)
-        if not handler.is_async:
-            return context.run(handler.function, *arguments)
-        return self._in_loop(run.cancellable(handler.function, arguments), context)
+        if handler.is_async:
+            return self._in_loop(run.cancellable(handler.function, *arguments), context)
+        answer = context.run(handler.function, *arguments)
+        if not inspect.isawaitable(answer):
+            return answer
+        return self._in_loop(run.cancellable(result_of, answer), context)
 
     def _wear(self, error: BaseException | None) -> bytes:
         options = self._handler.options
@@ -231,15 +237,27 @@ class _Run:
     def __init__(self, child: Child, parts: list[bytes]) -> None:
         self.cancelled = False
         self.ended = False
+        self.scheduled_for: datetime | None = None
         self._child = child
         self._parts = parts
         self._coroutine: asyncio.Task[Any] | None = None
 
     def prepare(self, limits: Limits) -> RunningTask:
         """Return what the handler sees of its task."""
-        id, type, attempt, payload, progress = (part.decode() for part in self._parts)
+        id, type, attempt, payload, progress, schedule_id, scheduled_for = (
+            part.decode() for part in self._parts
+        )
+        if scheduled_for:
+            self.scheduled_for = datetime.fromisoformat(scheduled_for)
         self.task = RunningTask(
-            id, type, int(attempt), loads(payload or None), progress or None, self, limits
+            id,
+            type,
+            int(attempt),
+            loads(payload or None),
+            progress or None,
+            schedule_id or None,
+            self,
+            limits,
         )
         return self.task
 
@@ -254,8 +272,8 @@ class _Run:
             with suppress(RuntimeError):  # its loop is closed
                 coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
 
-    async def cancellable(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call an `async def` handler."""
+    async def cancellable(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an `async def`."""
         self._coroutine = asyncio.current_task()
         try:
             if self.cancelled:

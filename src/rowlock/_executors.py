@@ -6,14 +6,14 @@ import asyncio
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
 
 from rowlock._context import Link, RunningTask, running_task
 from rowlock._endings import Ending, raised, returned
-from rowlock._handlers import Handler
+from rowlock._handlers import Handler, result_of
 from rowlock._json import loads
 from rowlock._statements import TaskRow
 from rowlock.models import Limits, class_name, message_of
@@ -62,7 +62,14 @@ class Executor(ABC):
     def _running(self, row: TaskRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
         payload = loads(row.payload)
         running = RunningTask(
-            row.id, row.type, row.attempt, payload, row.progress, link, self._limits
+            row.id,
+            row.type,
+            row.attempt,
+            payload,
+            row.progress,
+            row.schedule_id,
+            link,
+            self._limits,
         )
         return running, (payload,) if self._handler.takes_payload else ()
 
@@ -198,11 +205,7 @@ def _call(context: Context, function: Callable[..., Any], *arguments: Any) -> An
     if not inspect.isawaitable(answer):
         return answer
     with asyncio.Runner() as runner:
-        return runner.run(_result(answer), context=context)
-
-
-async def _result(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+        return runner.run(result_of(answer), context=context)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

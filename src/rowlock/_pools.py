@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Protocol
 
 from rowlock._endings import CANCELLED, Ending
@@ -36,6 +37,7 @@ class Job:
         told: its task is to be cancelled, and its handler has been told.
         over: its outcome is known, or nobody wants it any more.
         reported: it has a progress to take.
+        scheduled_for: the instant of a schedule that its task was created for.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Job:
         "pool",
         "reported",
         "row",
+        "scheduled_for",
         "told",
     )
 
@@ -59,6 +62,7 @@ class Job:
         self.over = False
         self._progress: str | None = None
         self.reported = False
+        self.scheduled_for: datetime | None = None
 
     @property
     def key(self) -> tuple[str, int]:

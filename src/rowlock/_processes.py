@@ -71,6 +71,8 @@ class InProcess(Executor):
             b"%d" % row.attempt,
             _bytes(row.payload),
             _bytes(row.progress),
+            _bytes(row.schedule_id),
+            b"" if link.scheduled_for is None else link.scheduled_for.isoformat().encode(),
         )
         try:
             if timeout is None:

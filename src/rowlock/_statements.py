@@ -66,6 +66,8 @@ class TaskRow(NamedTuple):
     priority: int
     run_at: Any
     progress: str | None
+    schedule_id: str | None
+    scheduled_for: Any
     status: Any = None
     thread_id: Any = None
     date_created: Any = None
@@ -75,8 +77,6 @@ class TaskRow(NamedTuple):
     result: str | None = None
     error: str | None = None
     cancel_requested: Any = None
-    schedule_id: str | None = None
-    scheduled_for: Any = None
 
 
 _COLUMNS: Final = [

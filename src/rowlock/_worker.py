@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from math import inf
 from typing import Any
 
@@ -338,11 +339,20 @@ class Worker:
             for job in jobs:
                 job.leased_at = leased_at
                 self._held[job.key] = job
+                if job.row.scheduled_for is not None:
+                    job.scheduled_for = self._scheduled_for(job.row)
                 if job.row.type in observed:
                     self._emit_claimed(job.row)
             return jobs
         finally:
             self._claiming_since = inf
+
+    def _scheduled_for(self, row: TaskRow) -> datetime | None:
+        try:
+            return self._store.from_time(row.scheduled_for)
+        except Exception as error:
+            self._events.emit(RowUnreadable(row.id, error))
+            return None
 
     def _emit_claimed(self, row: TaskRow) -> None:
         try:
