@@ -21,6 +21,7 @@ from rowlock._endings import describe, raised, returned
 from rowlock._frames import Inbox, pack
 from rowlock._handlers import Handler, result_of
 from rowlock._json import loads
+from rowlock._logs import forward
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
 
@@ -51,6 +52,11 @@ class Child:
             signal.signal(number, lambda *_: None)
         self._messages: SimpleQueue[list[bytes] | _Run] = SimpleQueue()
         self._sending = threading.Lock()
+        # The thread that has that, unless it sends records. They come after all else.
+        self._sender: int | None = None
+        self._calm = threading.Event()
+        self._calm.set()
+        self._records: SimpleQueue[tuple[bytes, threading.Lock]] = SimpleQueue()
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
         self._tasks = 0
@@ -59,6 +65,10 @@ class Child:
         # Runs are made where messages are read: a cancel that follows at once meets its own.
         self._newest: _Run | None = None
         threading.Thread(target=self._listen, name="rowlock parent", daemon=True).start()
+        self._recorder = threading.Thread(
+            target=self._send_records, name="rowlock log", daemon=True
+        )
+        self._recorder.start()
 
     # What the parent says.
 
@@ -88,20 +98,59 @@ class Child:
         Raises:
             LeaseLostError: if the run has ended.
         """
-        data = memoryview(pack(*parts))
-        with self._sending:
-            if run is not None:
-                if run.ended:
-                    raise LeaseLostError(f"the handler of task {run.task.id} has ended")
-                run.ended = parts[0] == b"ended"
-            if not os.path.samestat(os.fstat(self._output), self._pipe):
-                # The handler has closed what was not its own, and opened a file in its place.
+        self._calm.clear()
+        try:
+            with self._sending:
+                self._sender = threading.get_ident()
+                if run is not None:
+                    run.check()
+                    run.ended = parts[0] == b"ended"
+                self._write(pack(*parts))
+        finally:
+            self._sender = None
+            self._calm.set()
+
+    def _write(self, message: bytes) -> None:
+        data = memoryview(message)
+        if not os.path.samestat(os.fstat(self._output), self._pipe):
+            # The handler has closed what was not its own, and opened a file in its place.
+            os._exit(1)
+        while data:
+            try:
+                data = data[os.write(self._output, data) :]
+            except BrokenPipeError:
+                self._orphaned()
+
+    # What is logged.
+
+    def log(self, record: bytes) -> None:
+        """Send a record before its thread goes on: it may be the last that is heard of it.
+
+        Another thread sends it, which no signal handler of the application interrupts half-way,
+        as it would the main thread.
+        """
+        written = threading.Lock()
+        written.acquire()
+        self._records.put((record, written))
+        if threading.get_ident() not in (self._sender, self._recorder.ident):
+            written.acquire()
+
+    def _send_records(self) -> None:
+        while True:
+            record, written = self._records.get()
+            self._calm.wait()
+            try:
+                with self._sending:
+                    self._write(pack(b"log", record))
+            except OSError:
                 os._exit(1)
-            while data:
-                try:
-                    data = data[os.write(self._output, data) :]
-                except BrokenPipeError:
-                    self._orphaned()
+            written.release()
+
+    def _task(self) -> dict[str, Any]:
+        # A thread that a handler has started has no context of its own: it belongs to what runs.
+        run = self._newest
+        task = running_task.get(None) or (run.task if run is not None and not run.ended else None)
+        return {} if task is None else {"task_id": task.id, "attempt": task.attempt}
 
     # The life of a worker.
 
@@ -141,6 +190,7 @@ class Child:
             os.dup2(stdout, 1)
             os.close(stdout)
         sys.argv[:] = setup["argv"]
+        forward(setup["logging"], setup["task_type"], self._task, self.log)
         self._limits = Limits(**setup["limits"])
         self._cwd = os.getcwd()
         options = HandlerOptions(**setup["options"])
@@ -237,6 +287,7 @@ class _Run:
     def __init__(self, child: Child, parts: list[bytes]) -> None:
         self.cancelled = False
         self.ended = False
+        self.task: RunningTask | None = None
         self.scheduled_for: datetime | None = None
         self._child = child
         self._parts = parts
@@ -260,6 +311,11 @@ class _Run:
             limits,
         )
         return self.task
+
+    def check(self) -> None:
+        """Raise LeaseLostError if it has ended."""
+        if self.ended and self.task is not None:
+            raise LeaseLostError(f"the handler of task {self.task.id} has ended")
 
     def report(self, progress: str) -> None:
         self._child.send(self, b"progress", progress.encode())

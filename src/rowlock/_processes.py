@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from rowlock import _logs
 from rowlock._context import Link
 from rowlock._endings import Ending, describe
 from rowlock._executors import Executor
@@ -222,6 +223,8 @@ class _Process(asyncio.SubprocessProtocol):
                 if self.link is not None:
                     with suppress(Exception):  # lost: it is being killed
                         self.link.report(message[1].decode())
+            elif message[0] == b"log":
+                _logs.handle(message[1])
             elif self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(message)
 
@@ -305,6 +308,7 @@ def _setup(handler: Handler, limits: Limits, stdout: int | None) -> bytes:
             "method": method,
             "options": handler.options.model_dump(),
             "limits": limits.model_dump(),
+            "logging": _logs.settings(),
         }
     ).encode()
 
