@@ -25,8 +25,6 @@ from rowlock._logs import forward
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> NoReturn:
     """Serve the parent until it says stop, or has gone."""
@@ -163,7 +161,7 @@ class Child:
         except BaseException as error:
             self.send(None, b"failed", describe(error, "rowlock", Limits()).encode())
             self._exit(1)
-        self.send(None, b"ready")
+        self.send(None, b"ready", b"%d" % self._pid)
         while isinstance(run := self._messages.get(), _Run):
             self._run(run)
         try:
@@ -185,7 +183,6 @@ class Child:
         os._exit(code)
 
     def _set_up(self, setup: dict[str, Any]) -> None:
-        _die_with_parent()
         if (stdout := setup["stdout"]) is not None:
             os.dup2(stdout, 1)
             os.close(stdout)
@@ -337,17 +334,6 @@ class _Run:
             return await function(*arguments)
         finally:
             self._coroutine = None
-
-
-def _die_with_parent() -> None:
-    # The thread that waits for the parent's end cannot run while a handler holds the
-    # interpreter's lock; the kernel can.
-    if sys.platform != "linux":
-        return
-    with suppress(Exception):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _resident_bytes() -> int:
