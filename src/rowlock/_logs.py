@@ -82,19 +82,9 @@ def forward(
         task: returns the fields of the task that runs.
         send: sends one.
     """
-    levels = settings["levels"]
-
-    class Logger(logging.getLoggerClass()):  # type: ignore[misc]
-        # One that is made now, before anything has used it, `dictConfig` would disable.
-        def __init__(self, name: str, level: int = logging.NOTSET) -> None:
-            super().__init__(name, levels.get(name, level))
-
-    logging.setLoggerClass(Logger)
     logging.disable(settings["disable"])
-    logging.root.setLevel(levels[""])
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and name in levels:
-            logger.setLevel(levels[name])
+    for name, level in settings["levels"].items():
+        logging.getLogger(name).setLevel(level)
     logging.root.handlers = _Handlers(_Forward(task_type, task, send))
 
 
@@ -135,9 +125,12 @@ class _Forward(logging.Handler):
                 logging.lastResort.handle(record)
             return
         try:
-            self._send(encode(record, self._type, self._task()))
+            data = encode(record, self._type, self._task())
         except Exception:
             self.handleError(record)
+        else:
+            # What is raised here comes from a signal handler, and is meant for the code that logs.
+            self._send(data)
 
 
 def encode(record: logging.LogRecord, task_type: str, task: Mapping[str, Any]) -> bytes:
