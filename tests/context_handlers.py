@@ -39,6 +39,7 @@ async def set_service_async() -> None:
 
 async def note_task(payload: float) -> str:
     tasks.append(asyncio.current_task())
+    assert hooks.count("initialise") > hooks.count("shutdown") or not hooks
     await asyncio.sleep(payload)
     return "done"
 

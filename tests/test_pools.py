@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -190,3 +191,69 @@ async def test_what_nobody_wants_any_more_does_not_begin(scripted: type[Scripted
         pool.submit(job)
     assert owner.endings == [(cancelled, CANCELLED)]
     assert pool.take_waiting() == []
+
+
+# What waits for too long.
+
+
+async def waiting_pool(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch, *, waiting: int, age: float
+) -> SlotPool:
+    """A pool whose one worker runs a job, before others that wait for `age` seconds."""
+    gate = asyncio.Event()
+
+    async def run(self: Scripted, row: TaskRow, link: Link) -> Ending | None:
+        await gate.wait()
+        return NOTHING
+
+    monkeypatch.setattr(scripted, "run", run)
+    pool, _ = make_pool()
+    submit(pool)
+    await eventually(lambda: pool.running)
+    for _ in range(waiting):
+        job = job_for(pool)
+        job.claimed_at -= age
+        pool.submit(job)
+    return pool
+
+
+async def test_what_exceeds_a_second_of_beginnings_goes_back(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it waits as long as any job of the type begins now and then."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=10, age=5)
+    waiting = list(pool._waiting)
+    pool._begun, pool._counted_from = 7, time.monotonic() - 2.0
+    pool._seconds = 0.001
+    assert pool.take_stalled() == waiting[:2:-1]  # three a second; the first ones stay
+    assert pool.take_stalled() == []
+    # No more is claimed than so few can begin.
+    assert pool._prefetch(1) == 0
+    pool.abort()
+    await pool.close()
+
+
+async def test_what_waits_while_the_process_stood_still_stays(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where what could not begin, since nothing here ran, is taken for what will not."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=3, age=0)
+    waiting = list(pool._waiting)
+    pool._moved_at -= 5
+    assert pool.take_stalled() == []
+    # None has begun since that look.
+    assert pool.take_stalled() == waiting
+    pool.abort()
+    await pool.close()
+
+
+@pytest.mark.parametrize(("begun", "age"), [(50, 5.0), (6, 0.5)])
+async def test_what_will_soon_begin_or_has_just_come_stays(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch, begun: int, age: float
+) -> None:
+    """Fails where a pool that was idle, and now has many at once, gives back what it claimed."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=10, age=age)
+    pool._begun, pool._counted_from = begun, time.monotonic() - 2.0
+    assert pool.take_stalled() == []
+    pool.abort()
+    await pool.close()

@@ -166,6 +166,30 @@ async def test_what_waits_behind_slow_tasks_is_put_back(database: str) -> None:
         await asyncio.gather(*(each.stop() for each in (queue, other)), *hurried(queue, other))
 
 
+async def test_what_waits_behind_a_slow_task_is_not_kept_from_others(database: str) -> None:
+    """Fails where the tasks of one place keep those behind the other one from going back, or
+    where nobody looks before the next poll."""
+    options = HandlerOptions(max_worker_count=2)
+    settings: dict[str, Any] = {"poll_interval": 3_600_000}
+    async with open_queue(database, **settings) as queue, open_queue(database) as other:
+        await queue.register_handler("t", HANDLERS, "sleep_seconds", options=options)
+        await queue.start()
+        await queue.create_many(NewTask("t", 0) for _ in range(500))
+        await eventually(lambda: len(worker_handlers.started) == 500, timeout=30)
+        await eventually(lambda: not queue._worker._held, timeout=30)  # type: ignore[union-attr]
+        await queue.create_many(
+            NewTask("t", 60.0 if n == 0 else 0.9, priority=-n) for n in range(60)
+        )
+        await eventually(lambda: len(worker_handlers.started) >= 503, timeout=30)
+        await other.register_handler("u", HANDLERS, "sleep_seconds", options=options)
+        await other.start()
+        worker = queue._worker
+        assert worker is not None
+        # It keeps what runs, and no more than begins in a second.
+        await eventually(lambda: len(worker._held) <= 4, timeout=10)
+        await asyncio.gather(*(each.stop() for each in (queue, other)), *hurried(queue, other))
+
+
 async def test_a_delayed_task_is_not_late_by_the_poll_interval(database: str) -> None:
     """Fails where an empty claim sleeps without asking when the next task is due."""
     async with open_queue(database, poll_interval=3_600_000) as queue:

@@ -111,11 +111,13 @@ class ConcurrentPool(Pool):
             self.loop.call_soon(self._check, batch, context=self._context)
         if len(waiting) <= self._low:
             self.owner.refill(self.handler.task_type)
-        if waiting and len(running) < most:
-            self._wake()
-        elif not waiting and not running:
+        if not waiting and not running:
             self._rested_at = time.monotonic()
             self._rests.set()
+            return
+        self._rests.clear()
+        if waiting and len(running) < most:
+            self._wake()
 
     def _task(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
         loop, name = self.loop, self._name

@@ -149,6 +149,8 @@ class Pool(ABC):
         # When one began last, and how many did since when.
         self._moved_at = self._counted_from = time.monotonic()
         self._begun = 0
+        # When one had begun last as it was found that none had for long.
+        self._suspected_at = 0.0
         self._broken_until = 0.0
         self._breaks = 0
         # With no more waiting than this it is time to claim, as `room` found last.
@@ -234,25 +236,30 @@ class Pool(ABC):
     def take_stalled(self) -> list[Job]:
         """Take back the jobs that wait for longer than was meant: others may be free.
 
-        These are all, if none has begun for a second. Else it is what exceeds the number that
-        began in the last second, if there was something to begin throughout. Others are to
-        begin within 50 ms, so that where handlers take what they took before there are none.
+        These are all, if none has begun for a second, and since the last look: it may be that
+        nothing at all ran in this process. Else it is what exceeds the number that began in the
+        last second, once the first of them waits for two. They were to begin within 50 ms: where
+        handlers take what they took before there are none.
         """
         now = time.monotonic()
         if not self._waiting:
             return []
         stalled = now - self._moved_at
         if stalled >= self._patience():
+            if self._suspected_at != self._moved_at:
+                self._suspected_at = self._moved_at
+                return []
             if self._ready:
                 self._seconds = max(stalled, self._seconds or 0.0)
             return self.take_waiting()
-        since, passed = self._counted_from, now - self._counted_from
+        passed = now - self._counted_from
         if passed < _STALLED:
             return []
         begun, self._begun = self._begun, 0
         self._counted_from = now
         surplus = len(self._waiting) - int(begun * _STALLED / passed)
-        if surplus <= 0 or not self._ready or self._waiting[0].claimed_at > since:
+        waits = now - self._waiting[0].claimed_at
+        if surplus <= 0 or not self._ready or waits < passed + _STALLED:
             return []
         self._seconds = max(self.handler.workers * passed / max(begun, 1), self._seconds or 0.0)
         return [self._waiting.pop() for _ in range(surplus)]
