@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -24,6 +25,10 @@ from rowlock._json import loads
 from rowlock._logs import forward
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
+
+
+# A lock does not go to who waits longest: a flood of records would keep it.
+_YIELD = 0.0005
 
 
 def main() -> NoReturn:
@@ -50,10 +55,8 @@ class Child:
             signal.signal(number, lambda *_: None)
         self._messages: SimpleQueue[list[bytes] | _Run] = SimpleQueue()
         self._sending = threading.Lock()
-        # The thread that has that, unless it sends records. They come after all else.
-        self._sender: int | None = None
-        self._calm = threading.Event()
-        self._calm.set()
+        # The threads that want it, or have it, for anything but records, which come after that.
+        self._senders: set[int] = set()
         self._records: SimpleQueue[tuple[bytes, threading.Lock]] = SimpleQueue()
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
@@ -96,17 +99,16 @@ class Child:
         Raises:
             LeaseLostError: if the run has ended.
         """
-        self._calm.clear()
+        sender = threading.get_ident()
+        self._senders.add(sender)
         try:
             with self._sending:
-                self._sender = threading.get_ident()
                 if run is not None:
                     run.check()
                     run.ended = parts[0] == b"ended"
                 self._write(pack(*parts))
         finally:
-            self._sender = None
-            self._calm.set()
+            self._senders.discard(sender)
 
     def _write(self, message: bytes) -> None:
         data = memoryview(message)
@@ -130,13 +132,16 @@ class Child:
         written = threading.Lock()
         written.acquire()
         self._records.put((record, written))
-        if threading.get_ident() not in (self._sender, self._recorder.ident):
+        thread = threading.get_ident()
+        # Not in a signal handler amid `send`, nor where the recorder collects garbage that logs.
+        if thread not in self._senders and thread != self._recorder.ident:
             written.acquire()
 
     def _send_records(self) -> None:
         while True:
             record, written = self._records.get()
-            self._calm.wait()
+            while self._senders:
+                time.sleep(_YIELD)
             try:
                 with self._sending:
                     self._write(pack(b"log", record))
