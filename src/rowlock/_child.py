@@ -26,7 +26,6 @@ from rowlock._logs import forward
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
 
-
 # A lock does not go to who waits longest: a flood of records would keep it.
 _YIELD = 0.0005
 
