@@ -30,11 +30,14 @@ def at(milliseconds: int) -> datetime:
 
 @asynccontextmanager
 async def open_store(
-    url: str, *, retry_interval: int = 5000, max_lost_workers: int = 5
+    url: str, *, retry_interval: int = 5000, max_lost_workers: int = 5, keep_failed: int = 0
 ) -> AsyncIterator[Store]:
     """A store on a database with the schema; its retries come exactly after their interval."""
     store = _store_of(
-        async_url(url), retry_interval=retry_interval, max_lost_workers=max_lost_workers
+        async_url(url),
+        retry_interval=retry_interval,
+        max_lost_workers=max_lost_workers,
+        keep_failed=keep_failed,
     )
     try:
         store.spread = 0.0

@@ -63,7 +63,7 @@ CREATE = [
     *cases("payload", NO_PAYLOAD),
     *cases("retry_count", NO_COUNT),
     *cases("retry_interval", [-1, *NO_DURATION]),
-    *cases("retain_for", [None, *NO_DURATION]),
+    *cases("retain_for", NO_DURATION),
     *cases("priority", NO_PRIORITY),
     *cases("run_at", NO_INSTANT),
     *cases("delay", [-1, *NO_DURATION]),

@@ -82,9 +82,9 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
     """End an attempt whose task was asked to be cancelled."""
     changed: list[Task]
     if how == "release":
-        changed = await store.release("worker", [(row.id, 1)], at(LEASE))
+        changed = (await store.release("worker", [(row.id, 1)], at(LEASE)))[0]
     elif how == "sweep":
-        found, changed = await store.sweep(10, at(LEASE))
+        found, changed, _ = await store.sweep(10, at(LEASE))
         assert found == 1
     else:
         outcome = {
@@ -92,7 +92,7 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
             "final failure": failure(row, retry=False),
             "cancelled": Outcome(row, CANCELLED),
         }[how]
-        done = await store.finish("worker", [outcome], now=at(LEASE))
+        done = (await store.finish("worker", [outcome], now=at(LEASE))).tasks
         changed = [task for task in done.values() if task is not None]
     (task,) = changed
     return task
@@ -136,7 +136,7 @@ async def test_a_success_of_the_holder_wins(database: str, retain_for: int) -> N
     async with open_store(database) as store:
         row = await insert_and_claim(store, retain_for=retain_for)
         await ask(store, row)
-        done = await store.finish("worker", [success(row)], now=at(20))
+        done = (await store.finish("worker", [success(row)], now=at(20))).tasks
         task = done[row.id]
         assert task is not None
         assert (task.status, task.result, task.date_cancelled) == ("success", "done", None)
@@ -152,9 +152,9 @@ async def test_a_stale_attempt_cancels_nothing(database: str, retain_for: int) -
         second = await claim_one(store)
         await ask(store, second)
         before = await stored(database)
-        assert await store.finish("worker", [Outcome(first, CANCELLED)], now=at(20)) == {}
-        assert await store.finish("other", [Outcome(second, CANCELLED)], now=at(20)) == {}
-        assert await store.release("worker", [(first.id, 1)], at(20)) == []
+        assert (await store.finish("worker", [Outcome(first, CANCELLED)], now=at(20))).tasks == {}
+        assert (await store.finish("other", [Outcome(second, CANCELLED)], now=at(20))).tasks == {}
+        assert (await store.release("worker", [(first.id, 1)], at(20)))[0] == []
         assert await stored(database) == before
 
 
@@ -169,7 +169,7 @@ async def test_nothing_of_a_request_is_left_after_a_retry(database: str) -> None
             again = await claim_one(store)
             assert (again.id, again.attempt, again.cancel_requested) == (row.id, 2, None)
             assert await store.asked("worker", [(row.id, 2)]) == set()
-            done = await store.finish("worker", [failure(again)], now=at(20))
+            done = (await store.finish("worker", [failure(again)], now=at(20))).tasks
             task = done[row.id]
             assert task is not None
             assert task.status == "pending"

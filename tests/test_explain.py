@@ -20,7 +20,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from rowlock import _postgres, _sqlite
+from rowlock import _connections, _postgres, _sqlite
 from rowlock._cursor import Position
 from rowlock._lanes import Lanes
 from rowlock._operations import Walk
@@ -160,7 +160,7 @@ def postgres(
     request: pytest.FixtureRequest, postgres_server_url: str
 ) -> Iterator[tuple[str, PostgresStore]]:
     with _postgres_database(postgres_server_url, request.param) as url:
-        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5)
+        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5, keep_failed=0)
         assert isinstance(store, PostgresStore)
         yield url, store
 
@@ -180,7 +180,9 @@ def sqlite(
         database.commit()
         if request.param == "fresh":
             database.execute("ANALYZE")
-    store = _store_of(async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5)
+    store = _store_of(
+        async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5, keep_failed=0
+    )
     assert isinstance(store, SqliteStore)
     return path, store
 
@@ -226,7 +228,7 @@ def writes(instant: Any) -> dict[str, Make]:
     attempts = [(row.id, row.attempt) for row in rows]
     kept = [row._replace(retain_for=-1) for row in rows]
     return {
-        "sweep": lambda store: store._sweep(LIMIT, START),
+        "sweep": lambda store: store._sweep(LIMIT, START, None, lambda key: False),
         "forget": lambda store: store._forget(LIMIT, START),
         "succeed": lambda store: store._finish("w", [success(r) for r in kept], False, START),
         "succeed, rows": lambda store: store._finish("w", [success(r) for r in kept], True, START),
@@ -235,7 +237,7 @@ def writes(instant: Any) -> dict[str, Make]:
             "w", [success(r._replace(retain_for=0)) for r in rows], True, START
         ),
         "extend": lambda store: store._extend("w", attempts, LEASE, START),
-        "release": lambda store: store._release("w", attempts, START),
+        "release": lambda store: store._release("w", attempts, (), START),
         "get": lambda store: store._get(MIDDLE_ID),
         "retry waiting": lambda store: store._retry(f"{3:032x}", START),
         "retry ended": lambda store: store._retry(f"{96_000:032x}", START),
@@ -323,7 +325,7 @@ async def _explain(
     parameters: Mapping[str, Any],
 ) -> Mapping[str, Any]:
     """The plan of the very text that the library sends, prepared as the driver prepares it."""
-    given = ", ".join(map(_literal, _postgres.in_order(statement, parameters)))
+    given = ", ".join(map(_literal, _connections.in_order(statement, parameters)))
     execute = "EXECUTE explained" + (f"({given})" if given else "")
     await connection.execute(f"PREPARE explained AS {statement.sql}")
     try:
@@ -350,10 +352,10 @@ async def _check_postgres(
     most_blocks: int,
 ) -> list[str]:
     complaints: list[str] = []
-    # With what the library sets on connections of its own.
-    own = _postgres.connect_arguments()["connect_args"].get("server_settings")
-    connection = await asyncpg.connect(url, server_settings=own)
+    connection = await asyncpg.connect(url)
     try:
+        # As the library does on connections of its own.
+        await connection.execute("; ".join(f"SET {name}" for name in _connections.PLANNER))
         await connection.execute(f"SET plan_cache_mode = {mode}")
         for name, make in operations.items():
             operation = make()
@@ -361,15 +363,19 @@ async def _check_postgres(
             try:
                 statement, parameters = next(operation)
                 while True:
-                    await connection.execute("SAVEPOINT before")
-                    explained = await _explain(connection, mode, statement, parameters)
-                    await connection.execute("ROLLBACK TO before")
-                    print(f"\n### PostgreSQL, {mode}: {name}\n{statement.sql}")
-                    print(json.dumps(explained, indent=1))
-                    most_rows = HELD_ROWS if name == "sweep" else MOST_ROWS
-                    found = _complaints(explained, most_blocks, most_rows)
-                    complaints += [f"{name}: {complaint}" for complaint in found]
-                    arguments = _postgres.in_order(statement, parameters)
+                    forms = {name: statement}
+                    if statement.skipping is not None:
+                        forms[f"{name}, skipping what is locked"] = statement.skipping()
+                    for form, sent in forms.items():
+                        await connection.execute("SAVEPOINT before")
+                        explained = await _explain(connection, mode, sent, parameters)
+                        await connection.execute("ROLLBACK TO before")
+                        print(f"\n### PostgreSQL, {mode}: {form}\n{sent.sql}")
+                        print(json.dumps(explained, indent=1))
+                        most_rows = HELD_ROWS if name == "sweep" else MOST_ROWS
+                        found = _complaints(explained, most_blocks, most_rows)
+                        complaints += [f"{form}: {complaint}" for complaint in found]
+                    arguments = _connections.in_order(statement, parameters)
                     rows = await connection.fetch(statement.sql, *arguments)
                     statement, parameters = operation.send(rows)
             except StopIteration:
@@ -439,7 +445,7 @@ def test_postgres_writes(postgres: tuple[str, PostgresStore], mode: str) -> None
         **_postgres_claims(),
     }
     complaints = asyncio.run(
-        _check_postgres(url, mode, _postgres._BEGIN, operations, MOST_BLOCKS_WRITTEN)
+        _check_postgres(url, mode, _connections.BEGIN, operations, MOST_BLOCKS_WRITTEN)
     )
     assert not complaints, "\n".join(complaints)
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from rowlock import _lanes, _postgres
+from rowlock import _connections, _lanes, _postgres
 from rowlock._lanes import Lanes
 from rowlock._operations import NewRow
 from rowlock._postgres import PostgresStore
@@ -31,7 +31,8 @@ PAGES = """
 async def slowed(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
     """A store whose claims all count as expensive; the next from the start is long in coming."""
     monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
-    monkeypatch.setattr(_lanes, "is_slow", lambda seconds, rows: True)
+    monkeypatch.setattr(_lanes, "_TOLERATED", -1.0)
+    monkeypatch.setattr(_lanes, "_TOLERATED_PER_ROW", 0.0)
     monkeypatch.setattr(_lanes, "_SPARED", 1e9)
     monkeypatch.setattr(_lanes, "_LONGEST", 1e9)
     async with open_store(url) as store:
@@ -90,7 +91,7 @@ async def blocks(
     connection: asyncpg.Connection, statement: Any, parameters: Mapping[str, Any]
 ) -> int:
     """How many blocks a statement touches."""
-    arguments = _postgres.in_order(statement, parameters)
+    arguments = _connections.in_order(statement, parameters)
     transaction = connection.transaction()
     await transaction.start()
     plan = await connection.fetchval(
@@ -216,7 +217,7 @@ async def test_a_claim_from_the_start_that_fails_is_not_repeated_at_once(
         await store.insert(new_row(run_at=START), START)
         await claimed(store)
         start_over(store)
-        monkeypatch.setattr(_postgres, "COMMAND_TIMEOUT", 1e-6)
+        monkeypatch.setattr(_connections, "COMMAND_TIMEOUT", 1e-6)
         with pytest.raises(DatabaseUnavailableError):
             await claimed(store)
         monkeypatch.undo()

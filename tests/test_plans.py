@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
 
-from rowlock import _plans, _postgres
+from rowlock import _postgres
+from rowlock._connections import in_order
 from rowlock._lanes import Lanes
-from rowlock._plans import Plans
-from rowlock._postgres import PostgresStore, in_order
+from rowlock._postgres import PostgresStore
 from rowlock._statements import Statement
 from tests import test_explain as explain
-from tests.stores import LEASE, START, execute, insert_and_claim, new_row, open_store, success
+from tests.stores import LEASE, START, execute, new_row, open_store
 
 GROWN = 20_000
 MOST_BLOCKS = 100
@@ -80,101 +78,3 @@ async def test_what_is_asked_again_and_again_never_scans_the_table(
         await grow(postgres_url)
         touched = {name: await blocks(fetch.driver, s, given) for name, s in statements.items()}
     assert max(touched.values()) < MOST_BLOCKS, touched
-
-
-@pytest.mark.session
-async def test_a_plan_that_was_slow_is_made_again(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fails where plans are never discarded, and where what was slow is not noted.
-
-    PostgreSQL 14 and later plan what is done to an empty table as a scan; before, this cannot fail.
-    """
-    monkeypatch.setattr(_plans, "_SHORTEST", 0.0)
-    async with analyzed(postgres_url, 0) as store:
-        task = await insert_and_claim(store)
-        await store.finish("worker", [success(task)], rows=False, now=START)
-        await grow(postgres_url)
-        succeed = store.sql.succeed
-        given = {"now": START, "holder": "w", "all_id": [task.id], "all_attempt": [1]}
-        given["all_result"] = ["1"]
-        monkeypatch.setattr(_plans, "_TOLERATED", -1.0)
-        monkeypatch.setattr(_plans, "_TOLERATED_PER_ROW", 0.0)
-        async with store._session() as fetch:
-            for _ in range(2):
-                await fetch(succeed, given)
-            assert await blocks(fetch.driver, succeed, given) < MOST_BLOCKS
-
-
-@pytest.mark.parametrize("cached", [100, 0])
-async def test_plans_are_discarded_before_a_statement(
-    monkeypatch: pytest.MonkeyPatch, cached: int
-) -> None:
-    """Fails where it is done after one, for another batch, and where no plan is kept."""
-    sent: list[str] = []
-
-    class Driver:
-        _config = SimpleNamespace(statement_cache_size=cached)
-
-        async def fetch(self, sql: str, *arguments: Any, timeout: float) -> list[Any]:
-            sent.append(sql)
-            return []
-
-        async def execute(self, sql: str, timeout: float) -> None:
-            sent.append(sql)
-
-    monkeypatch.setattr(_plans, "_OLD", 0.0)
-    fetch = _postgres._Fetch(cast(asyncpg.Connection, Driver()))
-    statement = Statement("SELECT", ["ids"], {}, text("SELECT"))
-    await fetch(statement, {"ids": ["x"] * 99, "more": "x" * 100})
-    assert sent == ["SELECT"]
-    await fetch(statement, {"few": ["x"], "ids": ["x"] * 100, "none": []})
-    assert sent[1:] == (["DISCARD PLANS", "SELECT"] if cached else ["SELECT"])
-
-
-def test_when_plans_are_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails without each of the conditions."""
-    now = 1000.0
-    monkeypatch.setattr(_plans, "time", SimpleNamespace(monotonic=lambda: now))
-    plans = Plans()
-    now += 9.9
-    assert not plans.are_stale(100)
-    now += 0.2
-    assert not plans.are_stale(99)
-    assert plans.are_stale(100)
-    plans.discarded()
-    assert not plans.are_stale(100)
-    now += 0.9
-    plans.executed(0.024, 100)
-    plans.executed(0.016, 1)
-    plans.executed(0.016, 100)
-    assert not plans.are_stale(0)
-    now += 0.2
-    assert plans.are_stale(0)
-    plans.discarded()
-    now += 5
-    assert not plans.are_stale(0)
-
-
-def test_slow_statements_that_no_plan_helps_are_put_up_with(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Fails where plans are made again once a second, or once a minute for ever."""
-    now = 1000.0
-    monkeypatch.setattr(_plans, "time", SimpleNamespace(monotonic=lambda: now))
-    plans = Plans()
-
-    def discards(seconds: int) -> list[int]:
-        nonlocal now
-        found = []
-        for second in range(1, seconds + 1):
-            now += 1
-            plans.executed(0.1, 0)
-            if plans.are_stale(0):
-                plans.discarded()
-                found.append(second)
-        return found
-
-    assert discards(200) == [1, 3, 7, 15, 31, 63, 123, 183]
-    now += 120
-    assert discards(10) == [1, 2, 4, 8]

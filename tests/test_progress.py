@@ -222,11 +222,11 @@ async def test_many_reports_are_few_writes(
     async with two_nodes(database) as (node, other):
         progress = node._store.progress
 
-        async def counted(holder: str, reports: Any) -> None:
+        async def counted(holder: str, reports: Any, **options: Any) -> set[str]:
             writes.append(len(reports))
-            await progress(holder, reports)
+            return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._store, "progress", counted)
+        monkeypatch.setattr(node._worker_store, "progress", counted)
         await node.register_handler("t", **handler_of("reports_often", kind))
         await node.start()
         task = await ended(other, await other.create("t", 10_000, retain_for=-1))
@@ -371,13 +371,13 @@ async def test_a_database_that_is_away_for_a_while(
     async with two_nodes(database) as (node, other):
         progress = node._store.progress
 
-        async def away_twice(holder: str, reports: Any) -> None:
+        async def away_twice(holder: str, reports: Any, **options: Any) -> set[str]:
             tries.append(reports)
             if len(tries) <= 2:
                 raise DatabaseUnavailableError("away")
-            await progress(holder, reports)
+            return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._store, "progress", away_twice)
+        monkeypatch.setattr(node._worker_store, "progress", away_twice)
         await node.register_handler("t", **handler_of("reports", kind))
         await node.start()
         task_id = await other.create("t", asking(marks, value=1), retain_for=-1)
@@ -397,14 +397,14 @@ async def test_an_outcome_waits_for_a_progress_that_cannot_be_stored(
     async with two_nodes(database) as (node, other):
         progress = node._store.progress
 
-        async def away_twice(holder: str, reports: Any) -> None:
+        async def away_twice(holder: str, reports: Any, **options: Any) -> set[str]:
             nonlocal tries
             tries += 1
             if tries <= 2:
                 raise DatabaseUnavailableError("away")
-            await progress(holder, reports)
+            return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._store, "progress", away_twice)
+        monkeypatch.setattr(node._worker_store, "progress", away_twice)
         await node.register_handler("t", HANDLERS, "report_and_end_async")
         await node.start()
         task = await ended(other, await other.create("t", 2, retain_for=-1))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rowlock import _postgres
+from rowlock import _connections
 from rowlock._postgres import PostgresStore
 from rowlock._schedule_statements import ScheduleRow
 from rowlock._schedules import End, NewSchedule, Schedules, Trigger, _row_of
@@ -119,7 +119,7 @@ def postgres(
         if request.param == "fresh":
             script += [f"VACUUM ANALYZE {table}" for table in tables]
         explain._script(url, *script)
-        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5)
+        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5, keep_failed=0)
         assert isinstance(store, PostgresStore)
         yield url, Schedules(store)
 
@@ -140,7 +140,9 @@ def sqlite(
         database.commit()
         if request.param == "fresh":
             database.execute("ANALYZE")
-    store = _store_of(async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5)
+    store = _store_of(
+        async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5, keep_failed=0
+    )
     assert isinstance(store, SqliteStore)
     return path, Schedules(store)
 
@@ -203,7 +205,7 @@ def test_postgres_looks(
     url, schedules = postgres
     monkeypatch.setattr(explain, "MOST_ROWS", MOST_READ)
     complaints = asyncio.run(
-        explain._check_postgres(url, mode, _postgres._BEGIN, looks(schedules), MOST_READ)
+        explain._check_postgres(url, mode, _connections.BEGIN, looks(schedules), MOST_READ)
     )
     assert not complaints, "\n".join(complaints)
 
@@ -212,7 +214,9 @@ def test_postgres_looks(
 def test_postgres_others(postgres: tuple[str, Schedules], mode: str) -> None:
     url, schedules = postgres
     complaints = asyncio.run(
-        explain._check_postgres(url, mode, _postgres._BEGIN, others(schedules), MOST_BLOCKS_WRITTEN)
+        explain._check_postgres(
+            url, mode, _connections.BEGIN, others(schedules), MOST_BLOCKS_WRITTEN
+        )
     )
     assert not complaints, "\n".join(complaints)
 

@@ -92,7 +92,7 @@ async def test_nothing_begins_until_its_outcome_is_written(database: str) -> Non
     """Fails where others begin as soon as its handler has returned: it would be lost with them."""
     async with open_queue(database, poll_interval=60_000, notify=False) as queue:
         suspect, others = await create(queue, database, lost=BOUND - 1)
-        store, writing, may_write = queue._store, asyncio.Event(), asyncio.Event()
+        store, writing, may_write = queue._worker_store, asyncio.Event(), asyncio.Event()
         finish = store.finish
 
         async def late(*arguments: Any, **options: Any) -> Any:
@@ -264,7 +264,7 @@ async def test_what_could_not_be_put_back_is_held(
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
-        release, claim = queue._store.release, queue._store.claim
+        release, claim = queue._worker_store.release, queue._worker_store.claim
         claims = 0
         seen: list[tuple[int, int, int]] = []
 
@@ -280,8 +280,8 @@ async def test_what_could_not_be_put_back_is_held(
                 raise failing
             return await release(*arguments, **options)
 
-        monkeypatch.setattr(queue._store, "claim", counted)
-        monkeypatch.setattr(queue._store, "release", fail_at_first)
+        monkeypatch.setattr(queue._worker_store, "claim", counted)
+        monkeypatch.setattr(queue._worker_store, "release", fail_at_first)
         await queue.start()
         if isinstance(failing, asyncio.CancelledError):
             await eventually(lambda: seen)
@@ -300,16 +300,18 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
     """Fails where an extension that comes after the release is taken for a lost lease."""
     async with open_queue(database) as queue:
         suspect, _ = await create(queue, database, lost=BOUND - 1)
-        release = queue._store.release
+        release = queue._worker_store.release
 
-        async def refused_meanwhile(holder: str, attempts: list[tuple[str, int]]) -> Any:
-            released = await release(holder, attempts)
+        async def refused_meanwhile(
+            holder: str, attempts: list[tuple[str, int]], **options: Any
+        ) -> Any:
+            released = await release(holder, attempts, **options)
             assert queue._worker is not None
             for attempt in attempts:
                 queue._worker.lose(queue._worker._held[attempt])
             return released
 
-        monkeypatch.setattr(queue._store, "release", refused_meanwhile)
+        monkeypatch.setattr(queue._worker_store, "release", refused_meanwhile)
         await queue.start()
         await eventually(lambda: suspect in begun())
         worker_handlers.gate.set()

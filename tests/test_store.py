@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from rowlock import NewTask, TaskQueue
 from rowlock._ids import id_instant, new_id
-from rowlock._operations import Operation, Outcome
+from rowlock._operations import Operation, Outcome, Swept
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock._url import async_url
@@ -85,6 +85,8 @@ async def test_every_field_comes_back(database: str) -> None:
         "progress": None,
         "schedule_id": None,
         "scheduled_for": None,
+        "date_started": None,
+        "attempts": [],
     }
 
 
@@ -148,7 +150,8 @@ async def test_a_key_makes_one_row(database: str) -> None:
     assert await count(database) == 3
 
 
-async def test_a_key_holds_in_every_status_until_removal(database: str) -> None:
+async def test_a_key_holds_until_its_task_has_failed_or_is_gone(database: str) -> None:
+    """Fails where a failed task keeps its key, or one that succeeded does not."""
     async with open_store(database) as store:
         first = await store.insert(new_row(key="k"), START)
         row = await claim_one(store)
@@ -159,7 +162,11 @@ async def test_a_key_holds_in_every_status_until_removal(database: str) -> None:
         second = await store.insert(new_row(key="k"), START)
         assert second != first
         assert await store.cancel(second, START)
-        assert await store.insert(new_row(key="k"), START) == second
+        third = await store.insert(new_row(key="k"), START)
+        assert third not in (first, second)
+        row = await claim_one(store)
+        await store.finish("worker", [failure(row, retry=False)], now=START)
+        assert await store.insert(new_row(key="k"), START) not in (first, second, third)
 
 
 async def test_an_ended_task_that_is_not_kept_frees_its_key(database: str) -> None:
@@ -350,7 +357,7 @@ async def test_what_a_claim_writes(database: str) -> None:
         assert task.date_modified == at(5)
         assert store.to_task(row) == task
         # The lease ends at its very microsecond.
-        assert await store.sweep(9, at(5 + LEASE) - timedelta(microseconds=1)) == (0, [])
+        assert await store.sweep(9, at(5 + LEASE) - timedelta(microseconds=1)) == (0, [], [])
         assert (await store.sweep(9, at(5 + LEASE)))[0] == 1
         again = await claim_one(store, holder="host:2", now=at(HOUR))
         assert (again.id, again.attempt, again.thread_id) == (row.id, 2, "host:2")
@@ -393,37 +400,43 @@ Act = Callable[[Store, TaskRow], Awaitable[bool]]
 
 
 async def _succeed(store: Store, row: TaskRow) -> bool:
-    return bool(await store.finish(row.thread_id, [success(row)], now=at(60_000)))
+    return bool((await store.finish(row.thread_id, [success(row)], now=at(60_000))).tasks)
 
 
 async def _succeed_without_rows(store: Store, row: TaskRow) -> bool:
-    return bool(await store.finish(row.thread_id, [success(row)], rows=False, now=at(60_000)))
+    return bool(
+        (await store.finish(row.thread_id, [success(row)], rows=False, now=at(60_000))).tasks
+    )
 
 
 async def _succeed_and_drop(store: Store, row: TaskRow) -> bool:
     outcome = success(row._replace(retain_for=0))
-    return bool(await store.finish(row.thread_id, [outcome], now=at(60_000)))
+    return bool((await store.finish(row.thread_id, [outcome], now=at(60_000))).tasks)
 
 
 async def _fail(store: Store, row: TaskRow) -> bool:
-    return bool(await store.finish(row.thread_id, [failure(row)], now=at(60_000)))
+    return bool((await store.finish(row.thread_id, [failure(row)], now=at(60_000))).tasks)
 
 
 async def _fail_at_last(store: Store, row: TaskRow) -> bool:
-    return bool(await store.finish(row.thread_id, [failure(row, retry=False)], now=at(60_000)))
+    return bool(
+        (await store.finish(row.thread_id, [failure(row, retry=False)], now=at(60_000))).tasks
+    )
 
 
 async def _fail_and_drop(store: Store, row: TaskRow) -> bool:
     outcome = failure(row._replace(retain_for=0), retry=False)
-    return bool(await store.finish(row.thread_id, [outcome], now=at(60_000)))
+    return bool((await store.finish(row.thread_id, [outcome], now=at(60_000))).tasks)
 
 
 async def _extend(store: Store, row: TaskRow) -> bool:
-    return bool(await store.extend(row.thread_id, [(row.id, row.attempt)], HOUR, now=at(60_000)))
+    return bool(
+        (await store.extend(row.thread_id, [(row.id, row.attempt)], HOUR, now=at(60_000)))[0]
+    )
 
 
 async def _release(store: Store, row: TaskRow) -> bool:
-    return bool(await store.release(row.thread_id, [(row.id, row.attempt)], now=at(60_000)))
+    return bool((await store.release(row.thread_id, [(row.id, row.attempt)], now=at(60_000)))[0])
 
 
 ACTS: list[Act] = [
@@ -508,17 +521,17 @@ async def _removed_and_made_again(store: Store, row: TaskRow) -> TaskRow:
 
 
 async def _succeeded(store: Store, row: TaskRow) -> TaskRow:
-    assert await store.finish(row.thread_id, [success(row)], now=START)
+    assert (await store.finish(row.thread_id, [success(row)], now=START)).tasks
     return row
 
 
 async def _failed(store: Store, row: TaskRow) -> TaskRow:
-    assert await store.finish(row.thread_id, [failure(row, retry=False)], now=START)
+    assert (await store.finish(row.thread_id, [failure(row, retry=False)], now=START)).tasks
     return row
 
 
 async def _failed_and_waits(store: Store, row: TaskRow) -> TaskRow:
-    assert await store.finish(row.thread_id, [failure(row)], now=START)
+    assert (await store.finish(row.thread_id, [failure(row)], now=START)).tasks
     return row
 
 
@@ -585,14 +598,16 @@ async def test_in_one_batch_only_what_is_held_is_written(database: str) -> None:
         )
         rows = await store.claim("worker", {"t": 12}, LEASE, START)
         assert await store.remove(rows[0].id)
-        assert len(await store.release("worker", [(rows[1].id, 1), (rows[2].id, 1)], START)) == 2
+        assert (
+            len((await store.release("worker", [(rows[1].id, 1), (rows[2].id, 1)], START))[0]) == 2
+        )
         make: list[Callable[[TaskRow], Outcome]] = [
             success,
             failure,
             lambda row: failure(row, retry=False),
         ]
         outcomes = [make[number % 3](row) for number, row in enumerate(rows)]
-        done = await store.finish("worker", outcomes, now=at(1))
+        done = (await store.finish("worker", outcomes, now=at(1))).tasks
         assert done.keys() == {row.id for row in rows[3:]}
         for outcome in outcomes[3:]:
             task = done[outcome.row.id]
@@ -604,13 +619,15 @@ async def test_in_one_batch_only_what_is_held_is_written(database: str) -> None:
                 assert task.date_completed == at(1)
             else:
                 assert task == kept
-        kept_extended = await store.extend("worker", [(row.id, 1) for row in rows], LEASE, at(1))
+        kept_extended = (await store.extend("worker", [(row.id, 1) for row in rows], LEASE, at(1)))[
+            0
+        ]
         assert kept_extended == set()
 
 
 async def test_an_empty_batch_is_no_error(database: str) -> None:
     async with open_store(database) as store:
-        assert await store.finish("w", [], now=START) == {}
+        assert (await store.finish("w", [], now=START)).tasks == {}
 
 
 async def test_an_answer_without_rows_says_the_same(database: str) -> None:
@@ -619,7 +636,7 @@ async def test_an_answer_without_rows_says_the_same(database: str) -> None:
         dropped, kept = await store.claim("w", {"t": 2}, LEASE, START)
         lost = kept._replace(id=new_id())
         outcomes = [success(dropped), success(kept), success(lost)]
-        done = await store.finish("w", outcomes, rows=False, now=START)
+        done = (await store.finish("w", outcomes, rows=False, now=START)).tasks
         assert done == {dropped.id: None, kept.id: None}
 
 
@@ -646,7 +663,7 @@ async def test_what_was_claimed_to_run_is_told_whole_at_its_end(
             await store.progress("worker", {(row.id, 2): '{"value":0.5,"message":null}'})
             if asked:
                 await store.cancel(row.id, START, running=True)
-            done = await store.finish("worker", [make(row)], now=at(1))
+            done = (await store.finish("worker", [make(row)], now=at(1))).tasks
             task = done[row.id]
             assert task is not None
             told.append(task.model_dump(exclude={"id", "date_created"}))
@@ -669,10 +686,10 @@ async def test_retention_counts_from_the_end(database: str, ends: str, retain_fo
         else:
             row = await claim_one(store)
             if ends == "swept":
-                _, (task,) = await store.sweep(1, at(LEASE))
+                _, (task,), _ = await store.sweep(1, at(LEASE))
             else:
                 outcome = success(row) if ends == "success" else failure(row, retry=False)
-                task = (await store.finish("worker", [outcome], now=at(50)))[task_id]
+                task = ((await store.finish("worker", [outcome], now=at(50))).tasks)[task_id]
             moment = "date_completed"
         now = at(LEASE if ends == "swept" else 50)
         assert task is not None
@@ -699,7 +716,7 @@ async def test_success_stores_the_result_and_clears_the_error(database: str) -> 
         assert waiting.error is not None
         assert (waiting.error.name, waiting.error.message) == ("ValueError", "no")
         row = await claim_one(store, holder="second", now=at(HOUR))
-        done = await store.finish("second", [success(row, '{"a":1}')], now=at(HOUR))
+        done = (await store.finish("second", [success(row, '{"a":1}')], now=at(HOUR))).tasks
         task = await existing(store, row.id)
         assert done == {row.id: task}
         assert (task.status, task.result, task.error) == (TaskStatus.SUCCESS, {"a": 1}, None)
@@ -711,7 +728,7 @@ async def test_success_stores_the_result_and_clears_the_error(database: str) -> 
 async def test_a_failure_waits_for_the_next_try(database: str, own: int | None) -> None:
     async with open_store(database, retry_interval=7000) as store:
         row = await insert_and_claim(store, retries_remaining=2, retry_interval=own, retain_for=0)
-        done = await store.finish("worker", [failure(row)], now=at(100))
+        done = (await store.finish("worker", [failure(row)], now=at(100))).tasks
         task = await existing(store, row.id)
         assert done == {row.id: task}
         assert (task.status, task.thread_id, task.retries_remaining) == ("pending", "0", 1)
@@ -747,7 +764,7 @@ async def test_tries_are_bounded(database: str) -> None:
         statuses = []
         for _ in range(3):
             row = await claim_one(store)
-            (task,) = (await store.finish("worker", [failure(row)], now=START)).values()
+            (task,) = ((await store.finish("worker", [failure(row)], now=START)).tasks).values()
             assert task is not None
             statuses.append((task.status, task.retries_remaining))
         assert statuses == [("pending", 1), ("pending", 0), ("failed", 0)]
@@ -785,7 +802,7 @@ async def test_a_waiting_task_is_never_forgotten(database: str) -> None:
 async def test_release_costs_no_try(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store, retries_remaining=1, run_at=at(-9))
-        (task,) = await store.release("worker", [(row.id, 1)], at(4))
+        (task,) = (await store.release("worker", [(row.id, 1)], at(4)))[0]
         assert task == await existing(store, row.id)
         assert (task.status, task.thread_id, task.retries_remaining) == ("pending", "0", 1)
         assert (task.run_at, task.attempt, task.error) == (at(-9), 1, None)
@@ -909,18 +926,18 @@ async def test_only_expired_leases_are_swept(database: str) -> None:
         ids = await store.insert_many([new_row() for _ in range(5)], START)
         short = await store.claim("short", {"t": 2}, 1000, START)
         await store.claim("long", {"t": 2}, 2000, START)
-        found, changed = await store.sweep(9, at(1000))
+        found, changed, _ = await store.sweep(9, at(1000))
         assert found == 2
         assert {task.id for task in changed} == {row.id for row in short}
         statuses = [(await existing(store, i)).status for i in ids]
         assert statuses == ["pending", "pending", "processing", "processing", "pending"]
-        assert await store.sweep(9, at(1000)) == (0, [])
+        assert await store.sweep(9, at(1000)) == (0, [], [])
 
 
 async def test_a_lost_worker_counts_as_a_try_and_is_named(database: str) -> None:
     async with open_store(database, retry_interval=7000) as store:
         row = await insert_and_claim(store, holder="host:77", retries_remaining=1)
-        found, (task,) = await store.sweep(9, at(LEASE))
+        found, (task,), _ = await store.sweep(9, at(LEASE))
         assert (found, task) == (1, await existing(store, row.id))
         assert (task.status, task.thread_id, task.retries_remaining) == ("pending", "0", 0)
         assert task.run_at == at(LEASE + 7000)
@@ -928,7 +945,7 @@ async def test_a_lost_worker_counts_as_a_try_and_is_named(database: str) -> None
         assert task.error.name == "LeaseLostError"
         assert "host:77" in task.error.message
         await claim_one(store, now=at(HOUR))
-        _, (task,) = await store.sweep(9, at(2 * HOUR))
+        _, (task,), _ = await store.sweep(9, at(2 * HOUR))
         assert (task.status, task.date_completed) == ("failed", at(2 * HOUR))
         assert task.error is not None
         assert task.error.name == "LeaseLostError"
@@ -941,12 +958,12 @@ async def test_lost_workers_are_bounded_with_unlimited_retries(database: str, bo
         await store.insert(new_row(retries_remaining=None), START)
         for number in range(1, bound + 1):
             row = await claim_one(store, now=at(number * HOUR))
-            _, (task,) = await store.sweep(9, at(number * HOUR + LEASE))
+            _, (task,), _ = await store.sweep(9, at(number * HOUR + LEASE))
             assert (task.status == "failed") == (number == bound)
         # A retry by hand starts the count again.
         assert await store.retry(row.id, at(100 * HOUR))
         await claim_one(store, now=at(100 * HOUR))
-        _, (task,) = await store.sweep(9, at(101 * HOUR))
+        _, (task,), _ = await store.sweep(9, at(101 * HOUR))
         assert (task.status == "failed") == (bound == 1)
 
 
@@ -963,10 +980,10 @@ async def test_a_handlers_failure_is_no_lost_worker(database: str) -> None:
 async def test_the_last_lost_worker_drops_what_is_not_kept(database: str) -> None:
     async with open_store(database, max_lost_workers=2, retry_interval=0) as store:
         row = await insert_and_claim(store, holder="one", retain_for=0)
-        _, (task,) = await store.sweep(9, at(LEASE))
+        _, (task,), _ = await store.sweep(9, at(LEASE))
         assert task.status == "pending"
         await claim_one(store, holder="two", now=at(HOUR))
-        found, (task,) = await store.sweep(9, at(2 * HOUR))
+        found, (task,), _ = await store.sweep(9, at(2 * HOUR))
         assert found == 1
         assert (task.status, task.date_completed, task.attempt) == ("failed", at(2 * HOUR), 2)
         assert task.error is not None
@@ -977,18 +994,18 @@ async def test_the_last_lost_worker_drops_what_is_not_kept(database: str) -> Non
 async def test_an_extended_lease_is_not_swept(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
-        assert await store.extend("worker", [(row.id, 1)], LEASE, at(LEASE - 1)) == {row.id}
+        assert (await store.extend("worker", [(row.id, 1)], LEASE, at(LEASE - 1)))[0] == {row.id}
         # An extension is a sign of life, not a change of the task.
         assert (await existing(store, row.id)).date_modified == START
-        assert await store.sweep(9, at(2 * LEASE - 2)) == (0, [])
+        assert await store.sweep(9, at(2 * LEASE - 2)) == (0, [], [])
         assert (await store.sweep(9, at(2 * LEASE - 1)))[0] == 1
 
 
 async def test_an_expired_lease_that_nobody_swept_may_be_extended(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
-        assert await store.extend("worker", [(row.id, 1)], LEASE, at(HOUR)) == {row.id}
-        assert await store.sweep(9, at(HOUR)) == (0, [])
+        assert (await store.extend("worker", [(row.id, 1)], LEASE, at(HOUR)))[0] == {row.id}
+        assert await store.sweep(9, at(HOUR)) == (0, [], [])
 
 
 async def test_sweep_takes_a_bounded_batch(database: str) -> None:
@@ -1013,7 +1030,7 @@ async def test_sweepers_at_once_put_each_task_back_once(
         passes = await asyncio.gather(
             *(store.sweep(500, at(LEASE)) for _ in range(5) for store in (one, two))
         )
-        changed = [task.id for _, tasks in passes for task in tasks]
+        changed = [task.id for swept in passes for task in swept.changed]
         assert sorted(changed) == ids
         if retries is None:
             lost = await execute(database, "SELECT DISTINCT lost_workers FROM rowlock_task")
@@ -1028,8 +1045,8 @@ async def test_sweep_and_extension_at_once_agree(database: str) -> None:
         extends = [two.extend("w", [(row.id, 1)], HOUR, at(LEASE)) for row in rows]
         sweeps = [one.sweep(7, at(LEASE)) for _ in range(8)]
         results: list[Any] = await asyncio.gather(*extends, *sweeps)
-        extended = set().union(*results[:40])
-        swept = {task.id for _, tasks in results[40:] for task in tasks}
+        extended = set().union(*(kept for kept, _ in results[:40]))
+        swept = {task.id for done in results[40:] for task in done.changed}
         assert not extended & swept
         for row in rows:
             held = (await existing(one, row.id)).status == "processing"
@@ -1040,7 +1057,7 @@ async def _sweep_with_a_pause(
     store: Store, meanwhile: Callable[[], Awaitable[object]], now: datetime
 ) -> list[Task]:
     """Sweep in two transactions: what has expired is read, and later written."""
-    sweep = store._sweep(9, now)
+    sweep = store._sweep(9, now, None, lambda key: False)
 
     def read() -> Operation[Sequence[Any]]:
         rows = yield next(sweep)
@@ -1050,18 +1067,18 @@ async def _sweep_with_a_pause(
     assert len(rows) == 1
     await meanwhile()
 
-    def write() -> Operation[tuple[int, list[Task]]]:
+    def write() -> Operation[Swept]:
         answer = rows
         while True:
             try:
                 step = sweep.send(answer)
             except StopIteration as stop:
-                found: tuple[int, list[Task]] = stop.value
-                return found
+                done: Swept = stop.value
+                return done
             answer = yield step
 
-    _, changed = await store._write(write())
-    return changed
+    swept = await store._write(write())
+    return swept.changed
 
 
 @pytest.mark.parametrize("retries", [None, 0])
@@ -1077,9 +1094,9 @@ async def test_what_happens_while_a_sweep_pauses_is_kept(
         async def meanwhile() -> None:
             if what == "extended":
                 attempts = [(row.id, row.attempt)]
-                assert await store.extend("worker", attempts, LEASE, at(LEASE)) == {row.id}
+                assert (await store.extend("worker", attempts, LEASE, at(LEASE)))[0] == {row.id}
             else:
-                assert await store.release("worker", [(row.id, row.attempt)], at(LEASE))
+                assert (await store.release("worker", [(row.id, row.attempt)], at(LEASE)))[0]
                 if what != "put back":
                     holder = "worker" if what == "claimed by itself" else "other"
                     # Its lease, too, has run out.

@@ -6,20 +6,26 @@ import asyncio
 from typing import Any, cast
 
 from rowlock._events import Events
+from rowlock._operations import Swept
 from rowlock._store import Store
-from rowlock._sweeper import BATCH, Sweeper
+from rowlock._sweeper import BATCH, Holder, Sweeper
 
 
 class SlowStore:
     """Has endless rows to forget until it is quick, and takes a while for each batch."""
+
+    holder = "w"
 
     def __init__(self, slow: int, quick: int) -> None:
         self.limits: list[int] = []
         self._slow = slow
         self._all = slow + quick
 
-    async def sweep(self, limit: int) -> tuple[int, list[Any]]:
-        return 0, []
+    async def sweep(self, limit: int, **options: Any) -> Swept:
+        return Swept(0, [], [])
+
+    def holds(self, key: object) -> bool:
+        return False
 
     async def forget(self, limit: int) -> int:
         self.limits.append(limit)
@@ -31,7 +37,7 @@ class SlowStore:
 async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
     """Fails where the batch is what it was."""
     store = SlowStore(slow=2, quick=8)
-    sweeper = Sweeper(cast(Store, store), Events(), 60)
+    sweeper = Sweeper(cast(Store, store), Events(), 60, cast(Holder, store))
     await sweeper.sweep()
     first, second, third, *rest = store.limits
     assert first == BATCH
@@ -43,7 +49,7 @@ async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
 
 async def test_what_a_batch_takes_is_remembered() -> None:
     store = SlowStore(slow=2, quick=0)
-    sweeper = Sweeper(cast(Store, store), Events(), 60)
+    sweeper = Sweeper(cast(Store, store), Events(), 60, cast(Holder, store))
     await sweeper.sweep()
     *_, last = store.limits
     await sweeper.sweep()

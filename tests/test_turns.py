@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rowlock import NewTask, Task, TaskQueue, TaskStatus
-from rowlock._operations import Outcome
+from rowlock import NewTask, TaskQueue, TaskStatus
+from rowlock._operations import Finished, Outcome
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock._turns import Processor
@@ -72,7 +72,7 @@ class Watched:
 
         async def held(
             store: Store, holder: str, outcomes: Sequence[Outcome], **options: Any
-        ) -> dict[str, Task | None]:
+        ) -> Finished:
             self.batches.append(len(outcomes))
             await self.gate.wait()
             return await finish(store, holder, outcomes, **options)

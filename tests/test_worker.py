@@ -149,7 +149,7 @@ async def test_a_stale_attempt_writes_nothing(database: str) -> None:
         await queue.start()
         task_id = await queue.create("t", retain_for=-1)
         await eventually(lambda: worker_handlers.started == [(task_id, 1)])
-        found, _ = await store.sweep(10, datetime.now(UTC) + timedelta(hours=1))
+        found, _, _ = await store.sweep(10, datetime.now(UTC) + timedelta(hours=1))
         assert found == 1
         assert await queue.retry(task_id)
         await eventually(lambda: worker_handlers.started == [(task_id, 1), (task_id, 2)])
@@ -318,14 +318,14 @@ async def test_no_claim_of_an_unregistered_type_is_under_way(
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
-        claim = queue._store.claim
+        claim = queue._worker_store.claim
 
         async def slow_claim(*arguments: Any, **options: Any) -> Any:
             sent.set()
             await gate.wait()
             return await claim(*arguments, **options)
 
-        monkeypatch.setattr(queue._store, "claim", slow_claim)
+        monkeypatch.setattr(queue._worker_store, "claim", slow_claim)
         await queue.create("t", 1)
         await sent.wait()
         unregistering = asyncio.create_task(queue.unregister_handler("t"))

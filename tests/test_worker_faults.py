@@ -61,7 +61,7 @@ async def test_callbacks_keep_their_order_when_retries_are_immediate(database: s
         await queue.register_handler("echo", HANDLERS, "echo", changed)
         await queue.start()
         await queue.create_many(
-            NewTask(("fail", "echo")[n % 2], n, retry_count=3) for n in range(400)
+            NewTask(("fail", "echo")[n % 2], n, retry_count=3, retain_for=0) for n in range(400)
         )
 
         async def none_left() -> bool:

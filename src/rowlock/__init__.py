@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
     DatabaseUnavailableError,
+    DuplicateKeyError,
     HandlerError,
     InvalidArgumentError,
     InvalidCursorError,
@@ -26,6 +27,7 @@ from rowlock.models import (
     SortDirection,
     SortProperty,
     Task,
+    TaskAttempt,
     TaskError,
     TaskPage,
     TaskProgress,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatabaseUnavailableError",
+    "DuplicateKeyError",
     "HandlerError",
     "HandlerOptions",
     "InvalidArgumentError",
@@ -56,6 +59,7 @@ __all__ = [
     "SortDirection",
     "SortProperty",
     "Task",
+    "TaskAttempt",
     "TaskError",
     "TaskPage",
     "TaskProgress",

@@ -7,7 +7,10 @@ from typing import Any
 
 from rowlock._json import dumps
 from rowlock.errors import HandlerError, InvalidPayloadError
-from rowlock.models import Limits, TaskError, class_name, message_of
+from rowlock.models import Limits, TaskError, class_name, clean_text, message_of
+
+# Characters of an error in the list of a task's attempts.
+_BRIEF = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Ending:
         retry: whether a failure may be tried again.
         lost: the worker was lost with it.
         cancelled: it was stopped because its task was cancelled.
+        late: it ran for longer than it may.
     """
 
     result: str | None = None
@@ -27,6 +31,7 @@ class Ending:
     retry: bool = True
     lost: bool = False
     cancelled: bool = False
+    late: bool = False
 
     @property
     def length(self) -> int:
@@ -100,3 +105,27 @@ def encode(error: TaskError, limits: Limits) -> str | None:
         return dumps(value, name="error", max_bytes=limits.error_bytes, max_depth=limits.depth + 16)
     except InvalidPayloadError:
         return None
+
+
+def brief(error: str | None) -> str | None:
+    """Return the JSON text of an error cut short, None where it is short.
+
+    Twenty of them are kept with a task that is tried again and again, and written each time.
+    """
+    if error is None or len(error) <= _BRIEF:
+        return None
+    whole = TaskError.model_validate_json(error)
+    return _brief(whole, _BRIEF // 2).model_dump_json(by_alias=True)
+
+
+def _brief(error: TaskError, length: int) -> TaskError:
+    stack = error.stack
+    if stack is not None and len(stack) > length:
+        stack = f"… [cut]\n{stack[-length:]}"  # its end is where the error was raised
+    return TaskError(
+        name=clean_text(error.name, length // 4),
+        message=clean_text(error.message, length // 2),
+        source=error.source,
+        stack=stack if length > _BRIEF // 4 else None,
+        cause=_brief(error.cause, length // 2) if error.cause and length >= 100 else None,
+    )

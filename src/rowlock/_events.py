@@ -72,6 +72,79 @@ class LoopRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStarted(Event):
+    """A worker begins."""
+
+    worker: str
+    version: str
+    database: str
+    revision: str
+    types: str
+    logger = WORKER
+    level = logging.INFO
+    message = (
+        "worker %(worker)s started: rowlock %(version)s, database %(database)s, "
+        "schema %(revision)s, types: %(types)s"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    """A worker has ended; what became of the attempts that it held."""
+
+    worker: str
+    seconds: float
+    succeeded: int
+    failed: int
+    retried: int
+    cancelled: int
+    lost: int
+    released: int
+    logger = WORKER
+    level = logging.INFO
+    message = (
+        "worker %(worker)s stopped after %(seconds).1f s: %(succeeded)d succeeded, "
+        "%(failed)d failed, %(retried)d to be tried again, %(cancelled)d cancelled, "
+        "%(lost)d lost, %(released)d put back"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed(Event):
+    """An attempt has failed, and its task is tried again."""
+
+    task_id: str
+    task_type: str
+    attempt: int
+    name: str
+    reason: str
+    seconds: float
+    logger = TASK
+    level = logging.WARNING
+    message = (
+        "task %(task_id)s (%(task_type)s): attempt %(attempt)s failed, again in %(seconds).1f s: "
+        "%(name)s: %(reason)s"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed(Event):
+    """A task has failed for good."""
+
+    task_id: str
+    task_type: str
+    attempt: int
+    name: str
+    reason: str
+    trace: str
+    logger = TASK
+    message = (
+        "task %(task_id)s (%(task_type)s) failed with attempt %(attempt)s: "
+        "%(name)s: %(reason)s\n%(trace)s"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptLost(Event):
     """The attempt no longer holds its task; what it wrote was refused."""
 

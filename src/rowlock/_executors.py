@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -76,7 +77,7 @@ class Executor(ABC):
     def _late(self) -> Ending:
         timeout = self._handler.options.timeout
         error = TimeoutError(f"the handler ran longer than its timeout of {timeout} ms")
-        return raised(error, self._handler.source, self._limits)
+        return replace(raised(error, self._handler.source, self._limits), late=True)
 
 
 class InLoop(Executor):
@@ -101,6 +102,7 @@ class InLoop(Executor):
     async def run(self, row: TaskRow, link: Link) -> Ending:
         handler = self._handler
         timeout = handler.options.timeout
+        limit: asyncio.Timeout | None = None
         try:
             running, arguments = self._running(row, link)
             running_task.set(running)
@@ -111,7 +113,7 @@ class InLoop(Executor):
                     result = await handler.function(*arguments)
         except BaseException as error:
             # A handler that exits or raises KeyboardInterrupt fails its attempt, not the worker.
-            if timeout is not None and limit.expired() and isinstance(error, TimeoutError):
+            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
                 return self._late()
             return raised(error, handler.source, self._limits)
         return returned(result, handler.source, self._limits)

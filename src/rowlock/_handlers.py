@@ -45,6 +45,10 @@ class Handler:
     initialise: Callable[[], Any] | None
     shutdown: Callable[[], Any] | None
 
+    def __str__(self) -> str:
+        plural = "" if self.workers == 1 else "s"
+        return f"{self.task_type} ({self.executor}, {self.workers} worker{plural})"
+
     @property
     def starts_at_once(self) -> bool:
         """Whether a worker is ready as soon as it is started."""

@@ -31,7 +31,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Index
 
-from rowlock._tables import scheduled_task, task
+from rowlock._tables import KEY_TAKEN, scheduled_task, task
 
 
 def _partial(
@@ -53,7 +53,7 @@ for _name, *_columns in (
     _partial(f"ix_rowlock_task_{_name}", _c.status != "processing", *_columns)
 _partial("ix_rowlock_task_processing", _c.status == "processing", _c.status, _c.id)
 _partial("ix_rowlock_task_retain", _c.date_retain_until.is_not(None), _c.date_retain_until)
-_partial("uq_rowlock_task_key", _c.key.is_not(None), _c.key, unique=True)
+_partial("uq_rowlock_task_type_key", KEY_TAKEN, _c.type, _c.key, unique=True)
 
 task.dialect_kwargs["postgresql_with"] = {
     "autovacuum_vacuum_scale_factor": 0.02,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rowlock._operations import NewRow
+from rowlock._batch_size import BatchSize, StatementTooSlowError
+from rowlock._operations import KeyTakenError, NewRow
 from rowlock._store import Store
 from rowlock.errors import DatabaseUnavailableError
 
@@ -20,6 +21,7 @@ class Inserts:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._busy = False
+        self._size = BatchSize(MOST)
         self._waiting: list[tuple[NewRow, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -54,26 +56,39 @@ class Inserts:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                batch = self._waiting[:MOST]
-                del self._waiting[:MOST]
+                batch = self._waiting[: self._size.rows]
+                del self._waiting[: len(batch)]
                 await self._write([entry for entry in batch if not entry[1].done()])
         finally:
             self._busy = False
 
-    async def _write(self, batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
+    async def _write(
+        self, batch: list[tuple[NewRow, asyncio.Future[None]]], *, again: bool = False
+    ) -> None:
         if not batch:
             return
+        failure: Exception | None = None
         try:
-            await self._store.insert_together([row for row, _ in batch])
+            with self._size.statement(len(batch)):
+                await self._store.insert_together([row for row, _ in batch])
+        except StatementTooSlowError as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._write(batch[:half], again=True)
+                await self._write(batch[half:], again=True)
+                return
+            failure = error
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, DatabaseUnavailableError):
                 for entry in batch:
-                    await self._write([entry])
+                    await self._write([entry], again=again)
                 return
-            for _, stored in batch:
-                if not stored.done():
-                    stored.set_exception(error)
-        else:
-            for _, stored in batch:
-                if not stored.done():
-                    stored.set_result(None)
+            # An id that is there by then has come with the try whose answer came too late.
+            failure = None if again and isinstance(error, KeyTakenError) else error
+        for _, stored in batch:
+            if stored.done():
+                continue
+            if failure is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(failure)

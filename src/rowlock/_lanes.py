@@ -16,9 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rowlock._plans import is_slow
-from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
+from rowlock._statements import MOST_BYTES_OF_A_CLAIM, MOST_OF_A_CLAIM, TaskRow
 
+# A claim is slow that takes longer than so many seconds, and so many for each row, without the way
+# to the server and back: it may have read far more than it took.
+_TOLERATED = 0.015
+_TOLERATED_PER_ROW = 0.0001
 # So many slow claims in succession are slowed by dead rows. A single one may have had to wait for
 # the processor.
 _SLOW_CLAIMS = 3
@@ -64,14 +67,16 @@ _TYPES = """
     (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
 CHOSEN = f"""ctid = ANY(ARRAY(
-    SELECT chosen.ctid
+    SELECT taken.ctid FROM (
+    SELECT chosen.ctid, SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
     FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text) AS integer[])))
         AS wanted(type, whole, room)
     CROSS JOIN LATERAL (
-        SELECT due.ctid
+        SELECT due.ctid, due.bytes
         FROM ({_LANES}) AS lane(priority, run_at, id)
         CROSS JOIN LATERAL (
-            SELECT k.ctid FROM rowlock_task k
+            SELECT k.ctid, COALESCE(octet_length(CAST(k.payload AS text)), 0) AS bytes
+            FROM rowlock_task k
             WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
               AND k.attempt < 2147483647
               AND (k.run_at, k.id) >= (lane.run_at, lane.id)
@@ -82,6 +87,7 @@ CHOSEN = f"""ctid = ANY(ARRAY(
         LIMIT wanted.room
     ) AS chosen
     LIMIT {MOST_OF_A_CLAIM}
+    ) AS taken WHERE taken.before < {MOST_BYTES_OF_A_CLAIM}
 ))"""  # noqa: S608
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
@@ -143,7 +149,7 @@ class Lanes:
         """Take note of what a claim took, in rows and in time."""
         ignored: set[str] = set()
         if all(look["wholes"]):
-            if not is_slow(seconds, len(rows)):
+            if seconds <= _TOLERATED + _TOLERATED_PER_ROW * len(rows):
                 self._slow = 0
                 self._since.clear()
                 return

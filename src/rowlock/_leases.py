@@ -6,14 +6,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from math import inf
 from typing import Protocol, TypeVar
 
+from rowlock._batch_size import BatchSize
 from rowlock._events import Event, Events
 from rowlock._loop import Loop
 from rowlock._pools import Job
-from rowlock._store import Store
-from rowlock.errors import RowlockError
+from rowlock._store import LOCK_TIMEOUT, Store
 
 T = TypeVar("T")
 
@@ -22,6 +24,16 @@ _SHORTEST = 0.05
 # What could not be extended by this part of the lease is given up, before others may have it.
 _LAST = 0.9
 _BACKOFF = 0.05
+# A row that somebody has locked may cost the others this part of the lease.
+_LOCK_PART = 1 / 12
+# Seconds after which an idle connection is used, or a NAT or a balancer might forget it.
+_KEEP_ALIVE = 10.0
+_MOST = 1000
+
+
+def lock_timeout(lease: float) -> int:
+    """Return the milliseconds that an extension waits for a row which somebody has locked."""
+    return min(LOCK_TIMEOUT, int(lease * 1000 * _LOCK_PART))
 
 
 class Holder(Protocol):
@@ -45,20 +57,25 @@ class LeaseThread:
     def __init__(self, worker: Holder, store: Store, events: Events, lease: float) -> None:
         self._worker = worker
         self._store = store
+        self._size = BatchSize(_MOST)
         self._events = events
         self._lease = lease
         self._main = asyncio.get_running_loop()
-        self._ready = threading.Event()
-        self._opened = False
+        self._opened: Future[None] = Future()
+        self._used_at = -inf
+        # For rows that somebody has locked; not where there were such the last time.
+        self._wait = True
         self._periodic: Loop | None = None
         self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
 
-    def start(self) -> None:
-        """Begin to extend."""
+    async def start(self) -> None:
+        """Begin to extend, with a connection that is open.
+
+        Raises:
+            DatabaseUnavailableError: if none can be had.
+        """
         self._thread.start()
-        self._ready.wait()
-        if self._periodic is None:
-            raise RowlockError("the thread that extends leases could not start")
+        await asyncio.wrap_future(self._opened)
 
     def stop(self) -> None:
         """End, and wait for the end."""
@@ -70,16 +87,19 @@ class LeaseThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        finally:
-            self._ready.set()
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._periodic = Loop(
             "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease * _BACKOFF)
         )
-        self._ready.set()
         try:
+            await self._store.open()
+            self._opened.set_result(None)
             await self._periodic.run()
         finally:
             await self._store.close()
@@ -93,35 +113,62 @@ class LeaseThread:
 
     async def extend(self) -> float:
         """Extend once what is held longer than a third of the lease."""
+        began = time.monotonic()
         jobs = self._worker.leased_before(self._lease / 3)
         if not jobs:
+            await self._keep_alive()
             return self._lease / 9
         # Of a task that it has lost and claimed again it holds the last attempt only, and the
         # answer does not say which it is about.
         last = {job.row.id: job for job in sorted(jobs, key=lambda job: job.row.attempt)}
-        now = time.monotonic()
         try:
-            kept = await self._extend(list(last.values()), now - min(job.leased_at for job in jobs))
+            kept, locked = await self._extend(
+                list(last.values()), began - min(job.leased_at for job in jobs)
+            )
         except Exception:
-            # Those too for which it would be time during the back-off.
-            for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
-                self._in_main(self._worker.lose, job)
+            # It may have been a lock for which there was no time; the next try waits for none.
+            self._wait = False
+            if not self._store.keeps_trying:
+                # Those too for which it would be time during the back-off.
+                for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
+                    self._in_main(self._worker.lose, job)
             raise
+        self._wait = not locked
         for job in jobs:
-            if job.row.id in kept and last[job.row.id] is job:
-                job.leased_at = now
-            else:
+            if last[job.row.id] is not job:
+                self._in_main(self._worker.lose, job)
+            elif job.row.id in kept:
+                job.leased_at = began
+            elif job.row.id not in locked:  # nobody can take what somebody has locked
                 self._in_main(self._worker.lose, job)
         return self._lease / 9
 
-    async def _extend(self, jobs: list[Job], age: float) -> set[str]:
-        # An answer that comes after the lease has run out is no use.
-        async with asyncio.timeout(max(_SHORTEST, min(self._lease / 3, self._lease * _LAST - age))):
-            if not self._opened:
-                await self._store.open()
-                self._opened = True
-            return await self._store.extend(
-                self._worker.holder,
-                [(job.row.id, job.row.attempt) for job in jobs],
-                int(self._lease * 1000),
-            )
+    async def _keep_alive(self) -> None:
+        if time.monotonic() - self._used_at < _KEEP_ALIVE:
+            return
+        async with asyncio.timeout(_END_TIMEOUT):
+            await self._store.keep_alive()
+        self._used_at = time.monotonic()
+
+    async def _extend(self, jobs: list[Job], age: float) -> tuple[set[str], set[str]]:
+        kept: set[str] = set()
+        locked: set[str] = set()
+        # An answer that comes after the lease has run out is no use; but where this thread was
+        # kept from running until then, by a signal or a debugger, nobody may have taken them yet.
+        left = self._lease * _LAST - age
+        if left <= 0:
+            left = self._lease / 3
+        async with asyncio.timeout(max(_SHORTEST, min(self._lease / 3, left))):
+            while jobs:
+                some, jobs = jobs[: self._size.rows], jobs[self._size.rows :]
+                with self._size.statement(len(some)):
+                    extended, waiting = await self._store.extend(
+                        self._worker.holder,
+                        [(job.row.id, job.row.attempt) for job in some],
+                        int(self._lease * 1000),
+                        wait=self._wait,
+                    )
+                kept |= extended
+                locked |= waiting
+        self._used_at = time.monotonic()
+        return kept, locked

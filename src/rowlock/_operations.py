@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from rowlock import _cursor
-from rowlock._endings import Ending
+from rowlock._batch_size import StatementTooSlowError
+from rowlock._endings import Ending, brief
 from rowlock._ids import id_instant, is_id
 from rowlock._json import loads
 from rowlock._paging import segments
-from rowlock._statements import Statement, Statements, TaskRow
+from rowlock._statements import KEEP_IF_FAILED, MOST_ATTEMPTS, Statement, Statements, TaskRow
 from rowlock._tables import REVISION
-from rowlock.errors import RowlockError, SchemaError
+from rowlock.errors import (
+    DatabaseUnavailableError,
+    DuplicateKeyError,
+    RowlockError,
+    SchemaError,
+)
 from rowlock.models import (
     MAX_DURATION_MS,
     SortDirection,
     SortProperty,
     Task,
+    TaskAttempt,
     TaskError,
     TaskPage,
     TaskProgress,
@@ -43,12 +51,30 @@ Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 # By so many milliseconds at most the tasks of a lost worker are spread.
 _MAX_SPREAD = 60_000
 
+# So many tasks with keys go in one statement.
+_KEYED_BATCH = 1000
+
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
+_RETRIED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 _STATUSES = frozenset(TaskStatus)
 
 
+class RowsLockedError(DatabaseUnavailableError):
+    """Somebody else has a lock on a row, and has had it for longer than may be waited for.
+
+    Thrown into the operation that has yielded the statement, none of which was done.
+    """
+
+
+class KeyTakenError(RowlockError):
+    """Another task has got the key meanwhile; thrown as `RowsLockedError` is."""
+
+
 class NewRow(NamedTuple):
-    """What `create` stores: checked, the payload as JSON text, durations in milliseconds."""
+    """What `create` stores: checked, the payload as JSON text, durations in milliseconds.
+
+    With `refuses` a task that has its key is an error.
+    """
 
     id: str
     type: str
@@ -60,6 +86,7 @@ class NewRow(NamedTuple):
     run_at: datetime | None
     delay: int
     key: str | None
+    refuses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +123,49 @@ class Outcome:
     @property
     def drops(self) -> bool:
         """Whether the row is removed at once."""
+        if self.row.retain_for == KEEP_IF_FAILED:
+            return self.status in (TaskStatus.SUCCESS, TaskStatus.CANCELLED)
         return self.row.retain_for == 0 and not self.retries
+
+    @property
+    def name(self) -> str:
+        """What the attempt is kept as, if it was no success."""
+        if self.ending.lost:
+            return "lost"
+        if self.ending.cancelled:
+            return "cancelled"
+        return "timeout" if self.ending.late else "failed"
+
+
+class Finished(NamedTuple):
+    """What became of outcomes. One that is in neither was refused: its attempt had moved on.
+
+    Attributes:
+        tasks: of each that was stored its task, None where nobody asked for it.
+        locked: the ids of those that were not stored, because somebody else has locked the row.
+        unsent: the ids of those whose statement was too slow, and was undone.
+    """
+
+    tasks: dict[str, Task | None]
+    locked: set[str]
+    unsent: set[str]
+
+
+class Swept(NamedTuple):
+    """What a pass over expired leases has done.
+
+    Attributes:
+        found: how many had expired, but for those that cannot be read.
+        changed: the tasks put back or ended.
+        spared: the ids and attempts of those that their holder, who asks, goes on with.
+    """
+
+    found: int
+    changed: list[Task]
+    spared: list[tuple[str, int]]
+
+
+Holds = Callable[[tuple[str, int]], bool]
 
 
 class Operations(ABC):
@@ -109,9 +178,10 @@ class Operations(ABC):
     # With 0 a retry comes exactly after its interval.
     spread = 1.0
 
-    def __init__(self, *, retry_interval: int, max_lost_workers: int) -> None:
+    def __init__(self, *, retry_interval: int, max_lost_workers: int, keep_failed: int) -> None:
         self._retry_interval = retry_interval
         self.max_lost_workers = max_lost_workers
+        self._keep_failed = keep_failed
 
     @abstractmethod
     def instant(self, now: datetime | None) -> Any:
@@ -124,6 +194,10 @@ class Operations(ABC):
     @abstractmethod
     def from_time(self, value: Any) -> datetime:
         """Return an instant that came from the driver."""
+
+    @abstractmethod
+    def from_json_time(self, value: Any) -> datetime:
+        """Return an instant that the database has put into a JSON text."""
 
     @abstractmethod
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
@@ -177,9 +251,21 @@ class Operations(ABC):
             scheduled_for=(
                 None if row.scheduled_for is None else self.from_time(row.scheduled_for)
             ),
+            date_started=None if row.date_started is None else self.from_time(row.date_started),
+            attempts=[self._read_attempt(entry) for entry in loads(row.attempts) or []],
         )
 
-    def _verify(self) -> Operation[None]:
+    def _read_attempt(self, entry: dict[str, Any]) -> TaskAttempt:
+        started = entry["started"]
+        return TaskAttempt(
+            **{
+                **entry,
+                "started": None if started is None else self.from_json_time(started),
+                "ended": self.from_json_time(entry["ended"]),
+            }
+        )
+
+    def _verify(self) -> Operation[str]:
         try:
             rows = yield self.sql.revision, {}
         except SchemaError:
@@ -192,6 +278,7 @@ class Operations(ABC):
                 f"the rowlock schema is at revision {found}, {REVISION} is needed: "
                 "run `rowlock db upgrade`"
             )
+        return str(found)
 
     def _insert_parameters(self, row: NewRow) -> dict[str, Any]:
         return {
@@ -208,27 +295,64 @@ class Operations(ABC):
             "delay": row.delay,
         }
 
+    def _new_batch(self, rows: Sequence[NewRow]) -> dict[str, Any]:
+        return self.batch(
+            [
+                {**self._insert_parameters(row), "schedule_id": None, "scheduled_for": None}
+                for row in rows
+            ]
+        )
+
     def _insert_batch(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[None]:
-        batch = [
-            {**self._insert_parameters(row), "schedule_id": None, "scheduled_for": None}
-            for row in rows
-        ]
-        yield self.sql.insert_batch, {"now": self.instant(now), **self.batch(batch)}
+        yield self.sql.insert_batch, {"now": self.instant(now), **self._new_batch(rows)}
 
     def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
         ids: dict[str, str] = {}
         # In the order of keys, or two callers with the same keys wait for each other.
-        for row in sorted(rows, key=lambda row: row.key or ""):
-            ids[row.id] = yield from self._insert(row, now)
+        ordered = sorted(rows, key=lambda row: (row.type, row.key or ""))
+        for place in range(0, len(ordered), _KEYED_BATCH):
+            ids.update((yield from self._insert_keyed(ordered[place : place + _KEYED_BATCH], now)))
         return [ids[row.id] for row in rows]
+
+    def _insert_keyed(
+        self, rows: Sequence[NewRow], now: datetime | None
+    ) -> Operation[dict[str, str]]:
+        """Store tasks; return of each the id, or that of the task that has its key."""
+        ids: dict[str, str] = {}
+        # Who has a key may be gone by the time of the look at it.
+        while left := [row for row in rows if row.id not in ids]:
+            inserted = yield (
+                self.sql.insert_batch_keyed,
+                {"now": self.instant(now), **self._new_batch(left)},
+            )
+            ids.update((new, new) for new in (self.to_id(row[0]) for row in inserted))
+            if taken := [row for row in left if row.id not in ids]:
+                keys = [{"id": row.id, "type": row.type, "key": row.key} for row in taken]
+                found = yield self.sql.with_keys, self.batch(keys)
+                holders = {self.to_id(new): self.to_id(holder) for new, holder in found}
+                for row in taken:
+                    if row.refuses and row.id in holders:
+                        raise _key_taken(row.type, row.key, holders[row.id])
+                ids.update(holders)
+        return ids
 
     def _insert(self, row: NewRow, now: datetime | None, *, tell: bool = False) -> Operation[str]:
         parameters = {**self._insert_parameters(row), "now": self.instant(now)}
         if row.key is None:
             yield self.sql.insert_telling if tell else self.sql.insert, parameters
             return row.id
-        rows = yield self.sql.insert_keyed, parameters
-        return self.to_id(rows[0][0])
+        # Who has the key may be gone by the time of the look at it.
+        while not (yield self.sql.insert_keyed, parameters):
+            holder = yield from self._with_key(row.type, row.key)
+            if holder is not None:
+                if row.refuses:
+                    raise _key_taken(row.type, row.key, holder)
+                return holder
+        return row.id
+
+    def _with_key(self, task_type: str, key: str) -> Operation[str | None]:
+        rows = yield self.sql.with_key, {"type": task_type, "key": key}
+        return self.to_id(rows[0][0]) if rows else None
 
     def _get(self, task_id: str) -> Operation[Task | None]:
         rows = yield self.sql.get, {"id": task_id}
@@ -247,6 +371,15 @@ class Operations(ABC):
         rows = yield self.sql.retry_waiting, parameters
         if not rows:
             rows = yield self.sql.retry_ended, parameters
+        if not rows:
+            rows = yield self.sql.get, {"id": task_id}
+            row = self._rows(rows)[0] if rows else None
+            if row is None or row.status not in _RETRIED or row.key is None:
+                return None
+            holder = yield from self._with_key(row.type, row.key)
+            if holder is None:
+                return None
+            raise _key_taken(row.type, row.key, holder)
         return self._only(rows)
 
     def _cancel(self, task_id: str, now: datetime | None, running: bool) -> Operation[Task | None]:
@@ -302,11 +435,46 @@ class Operations(ABC):
                 after = part.position(number, task)
         return TaskPage(entities=tasks)
 
+    def _past_locks(
+        self, statement: Statement, parameters: Mapping[str, Any], wait: bool
+    ) -> Operation[tuple[Sequence[Any], bool]]:
+        """Send a statement on a batch; return its rows, and whether it was on all of the batch.
+
+        A lock on one row delays that row and nothing else.
+
+        Args:
+            statement: what is done to them.
+            parameters: of the batch.
+            wait: for a lock, for as long as the connection does; else what is locked is left out.
+        """
+        assert statement.skipping is not None  # noqa: S101
+        if wait:
+            with suppress(RowsLockedError):
+                return (yield statement, parameters), True
+        return (yield statement.skipping(), parameters), False
+
+    def _on_held(
+        self, statement: Statement, parameters: Mapping[str, Any], wait: bool
+    ) -> Operation[tuple[Sequence[Any], set[str]]]:
+        """The same of attempts that a holder has; return the ids of what was left out instead."""
+        rows, complete = yield from self._past_locks(statement, parameters, wait)
+        if complete:
+            return rows, set()
+        held = yield self.sql.held, parameters
+        locked = {self.to_id(row[0]) for row in held} - {self.to_id(row[0]) for row in rows}
+        return rows, locked
+
     def _finish(
-        self, holder: str, outcomes: Sequence[Outcome], rows: bool, now: datetime | None
-    ) -> Operation[dict[str, Task | None]]:
+        self,
+        holder: str,
+        outcomes: Sequence[Outcome],
+        rows: bool,
+        now: datetime | None,
+        wait: bool = True,
+    ) -> Operation[Finished]:
         common = {"holder": holder, "now": self.instant(now)}
         done: dict[str, Task | None] = {}
+        locked: set[str] = set()
         # The order of ids is the order of locks, the same in every statement of every worker.
         ordered = sorted(map(self._bounded, outcomes), key=lambda outcome: outcome.row.id)
         kept: list[Outcome] = []
@@ -319,6 +487,20 @@ class Operations(ABC):
                 kept.append(o)
             else:
                 failed.append(o)
+        unsent: set[str] = set()
+
+        def on(
+            statement: Statement, group: Sequence[Outcome], batch: Mapping[str, Any]
+        ) -> Operation[Sequence[Any]]:
+            try:
+                found, waiting = yield from self._on_held(statement, {**common, **batch}, wait)
+            except StatementTooSlowError:
+                # What was stored before stays stored.
+                unsent.update(o.row.id for o in group)
+                return []
+            locked.update(waiting)
+            return found
+
         if kept:
             batch = self.batch(
                 [
@@ -327,34 +509,41 @@ class Operations(ABC):
                 ]
             )
             if rows:
-                found = yield self.sql.succeed_row, {**common, **batch}
+                found = yield from on(self.sql.succeed_row, kept, batch)
                 done.update((row.id, self._task_if_readable(row)) for row in self._rows(found))
             else:
-                found = yield self.sql.succeed, {**common, **batch}
+                found = yield from on(self.sql.succeed, kept, batch)
                 done.update((self.to_id(row[0]), None) for row in found)
         if dropped:
             batch = self.batch(
                 [{"id": o.row.id, "attempt": o.row.attempt} for o in dropped.values()]
             )
             if rows:
-                found = yield self.sql.drop_row, {**common, **batch}
+                found = yield from on(self.sql.drop_row, list(dropped.values()), batch)
                 done.update(self._dropped(dropped, found))
             else:
-                found = yield self.sql.drop, {**common, **batch}
+                found = yield from on(self.sql.drop, list(dropped.values()), batch)
                 done.update((self.to_id(row[0]), None) for row in found)
         # Last: each statement may commit by itself, and a task that is pending again may be
         # claimed before the end of this is told to anybody.
         if failed:
             batch = self.batch([self._failure(o) for o in failed])
-            found = yield self.sql.fail, {**common, **batch}
+            batch["keep_failed"] = self._kept_failed
+            found = yield from on(self.sql.fail, failed, batch)
             done.update((yield from self._ended(found)))
-        return done
+        return Finished(done, locked, unsent)
+
+    @property
+    def _kept_failed(self) -> int | None:
+        return None if self._keep_failed < 0 else self._keep_failed
 
     def _ended(self, found: Sequence[Any]) -> Operation[dict[str, Task | None]]:
         rows = self._rows(found)
         for row in rows:
-            if row.status == TaskStatus.CANCELLED and row.retain_for == 0:
-                yield self.sql.drop_cancelled, {"id": row.id}
+            if row.status == TaskStatus.CANCELLED and row.retain_for in (0, KEEP_IF_FAILED):
+                # If somebody has locked it, the next retention pass removes it.
+                with suppress(RowsLockedError):
+                    yield self.sql.drop_cancelled, {"id": row.id}
         return {row.id: self._task_if_readable(row) for row in rows}
 
     def _task_if_readable(self, row: TaskRow) -> Task | None:
@@ -368,9 +557,23 @@ class Operations(ABC):
         self, outcomes: Mapping[str, Outcome], found: Sequence[Any]
     ) -> dict[str, Task | None]:
         return {
-            row.id: self._task_if_readable(_end(row, outcomes[row.id], instant))
+            row.id: self._ended_if_readable(row, outcomes[row.id], instant)
             for row, instant in self._deleted(found)
         }
+
+    def _ended_if_readable(self, row: TaskRow, outcome: Outcome, instant: Any) -> Task | None:
+        task = self._task_if_readable(_end(row, outcome, instant))
+        if task is None or task.status is TaskStatus.SUCCESS:
+            return task
+        last = TaskAttempt(
+            attempt=task.attempt,
+            worker=task.thread_id,
+            started=task.date_started,
+            ended=task.date_modified,
+            outcome=outcome.name,
+            error=None if outcome.ending.error is None else task.error,
+        )
+        return task.model_copy(update={"attempts": [*task.attempts, last][-MOST_ATTEMPTS:]})
 
     def _deleted(self, found: Sequence[Any]) -> Iterator[tuple[TaskRow, Any]]:
         """The rows as they were, each with the instant."""
@@ -387,7 +590,9 @@ class Operations(ABC):
         return {
             "id": outcome.row.id,
             "attempt": outcome.row.attempt,
+            "outcome": outcome.name,
             "error": outcome.ending.error,
+            "brief": brief(outcome.ending.error),
             "retry": outcome.retries,
             "lost": int(outcome.ending.lost),
             "wait": self._wait(outcome),
@@ -409,14 +614,18 @@ class Operations(ABC):
             spread = min(max(interval, interval * (row.lost_workers + 1)), _MAX_SPREAD)
         return interval + int(spread * self.spread * random.random())  # noqa: S311
 
-    def _progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> Operation[None]:
+    def _progress(
+        self, holder: str, reports: Mapping[tuple[str, int], str], wait: bool = True
+    ) -> Operation[set[str]]:
         batch = self.batch(
             [
                 {"id": task_id, "attempt": attempt, "progress": text}
                 for (task_id, attempt), text in sorted(reports.items())
             ]
         )
-        yield self.sql.progress, {"holder": holder, **batch}
+        parameters = {"holder": holder, **batch}
+        _, locked = yield from self._on_held(self.sql.progress, parameters, wait)
+        return locked
 
     def _asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> Operation[set[str]]:
         rows = yield self.sql.asked, {"holder": holder, **self._attempts(attempts)}
@@ -428,36 +637,50 @@ class Operations(ABC):
         attempts: Sequence[tuple[str, int]],
         lease: int,
         now: datetime | None,
-    ) -> Operation[set[str]]:
-        rows = yield (
-            self.sql.extend,
-            {
-                "holder": holder,
-                "lease": lease,
-                "now": self.instant(now),
-                **self._attempts(attempts),
-            },
+        wait: bool = True,
+    ) -> Operation[tuple[set[str], set[str]]]:
+        parameters = {"holder": holder, "lease": lease, "now": self.instant(now)}
+        rows, locked = yield from self._on_held(
+            self.sql.extend, {**parameters, **self._attempts(attempts)}, wait
         )
-        return {self.to_id(row[0]) for row in rows}
+        return {self.to_id(row[0]) for row in rows}, locked
 
     def _release(
-        self, holder: str, attempts: Sequence[tuple[str, int]], now: datetime | None
-    ) -> Operation[list[Task]]:
-        rows = yield (
-            self.sql.release,
-            {"holder": holder, "now": self.instant(now), **self._attempts(attempts)},
+        self,
+        holder: str,
+        attempts: Sequence[tuple[str, int]],
+        begun: Collection[tuple[str, int]],
+        now: datetime | None,
+        wait: bool = True,
+    ) -> Operation[tuple[list[Task], set[str]]]:
+        batch = self.batch(
+            [{"id": key[0], "attempt": key[1], "begun": key in begun} for key in sorted(attempts)]
         )
-        return _tasks((yield from self._ended(rows)))
+        parameters = {"holder": holder, "now": self.instant(now), **batch}
+        rows, locked = yield from self._on_held(self.sql.release, parameters, wait)
+        return _tasks((yield from self._ended(rows))), locked
 
     def _attempts(self, attempts: Sequence[tuple[str, int]]) -> dict[str, Any]:
         return self.batch(
             [{"id": task_id, "attempt": attempt} for task_id, attempt in sorted(attempts)]
         )
 
-    def _sweep(self, limit: int, now: datetime | None) -> Operation[tuple[int, list[Task]]]:
+    def _sweep(
+        self, limit: int, now: datetime | None, holder: str | None, holds: Holds
+    ) -> Operation[Swept]:
         instant = self.instant(now)
         raw = yield self.sql.expired, {"limit": limit, "now": instant}
-        lost = sorted(self._rows(raw), key=lambda row: str(row.id))
+        rows = self._rows(raw)
+        spared = [
+            (row.id, row.attempt)
+            for row in rows
+            if row.thread_id == holder and holds((row.id, row.attempt))
+        ]
+        left_out = set(spared)
+        lost = sorted(
+            (row for row in rows if (row.id, row.attempt) not in left_out),
+            key=lambda row: str(row.id),
+        )
         outcomes = [outcome for row in lost if (outcome := self._lost_if_readable(row))]
         changed: dict[str, Task | None] = {}
         dropped = {o.row.id: o for o in outcomes if o.drops}
@@ -468,19 +691,20 @@ class Operations(ABC):
                     for o in dropped.values()
                 ]
             )
-            found = yield self.sql.drop_expired, {"now": instant, **batch}
+            found, _ = yield from self._past_locks(
+                self.sql.drop_expired, {"now": instant, **batch}, True
+            )
             changed.update(self._dropped(dropped, found))
         kept = [o for o in outcomes if not o.drops]
         if kept:
-            found = yield (
+            batch = self.batch([{**self._failure(o), "holder": o.row.thread_id} for o in kept])
+            found, _ = yield from self._past_locks(
                 self.sql.fail_expired,
-                {
-                    "now": instant,
-                    **self.batch([{**self._failure(o), "holder": o.row.thread_id} for o in kept]),
-                },
+                {"now": instant, "keep_failed": self._kept_failed, **batch},
+                True,
             )
             changed.update((yield from self._ended(found)))
-        return len(outcomes), _tasks(changed)
+        return Swept(len(outcomes) + len(spared), _tasks(changed), spared)
 
     def _lost_if_readable(self, row: TaskRow) -> Outcome | None:
         # SQLite stores anything in any column.
@@ -527,6 +751,10 @@ def _end(row: TaskRow, outcome: Outcome, instant: Any) -> TaskRow:
         error=error,
         date_modified=instant,
     )
+
+
+def _key_taken(task_type: str, key: str | None, holder: str) -> DuplicateKeyError:
+    return DuplicateKeyError(f"key: task {holder} of type {task_type!r} has {key!r}", holder)
 
 
 def _unreadable(row: TaskRow, error: Exception) -> RowlockError:

@@ -35,6 +35,7 @@ class Job:
         pool: the pool that it was given to.
         begun: its handler has been called, or is just about to be.
         told: its task is to be cancelled, and its handler has been told.
+        begun: its handler was called.
         over: its outcome is known, or nobody wants it any more.
         reported: it has a progress to take.
         scheduled_for: the instant of a schedule that its task was created for.
@@ -59,6 +60,7 @@ class Job:
         self.pool = pool
         self.begun = False
         self.told = False
+        self.begun = False
         self.over = False
         self._progress: str | None = None
         self.reported = False

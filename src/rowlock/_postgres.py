@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Self, cast
 
 import asyncpg
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Delete,
     Executable,
     FromClause,
     Select,
@@ -21,52 +21,62 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
-    event,
+    case,
+    delete,
     func,
     literal_column,
     select,
     text,
+    true,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
+from rowlock._batch_size import StatementTooSlowError
+from rowlock._connections import (
+    BEGIN,
+    COMMAND_TIMEOUT,
+    CONNECT_TIMEOUT,
+    Connections,
+    Fetch,
+    as_array,
+)
 from rowlock._ids import id_instant
 from rowlock._lanes import CHOSEN, NEXT_DUE, Lanes
-from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._plans import Plans
-from rowlock._statements import Dialect, Statement, Statements, TaskRow
-from rowlock._store import Store
-from rowlock._tables import TimeType, task
+from rowlock._operations import (
+    KeyTakenError,
+    NewRow,
+    Operation,
+    RowsLockedError,
+    T,
+    no_schema,
+)
+from rowlock._statements import MOST_ATTEMPTS, Dialect, Statement, Statements, TaskRow
+from rowlock._store import LOCK_TIMEOUT, Store
+from rowlock._tables import JsonType, TimeType, task
 from rowlock.errors import DatabaseUnavailableError, RowlockError
 
-CONNECT_TIMEOUT = 10.0
-COMMAND_TIMEOUT = 30.0
 HEALTH_CHECK = 10.0
-_WARM = 5
 HEALTH_TIMEOUT = 4.0
-# Seconds, at most, before a statement is repeated that met a deadlock or a conflict.
-_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+# Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
+_WORKERS = 5
 CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
 SCHEDULE_CHANNEL = "rowlock_schedule"
-_FETCH = "rowlock"
-
-# A claim skips locked rows, which a stricter isolation would refuse as a conflict.
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # A process that is stopped in the midst of it must not hold its locks for ever.
-_BEGIN_TOGETHER = f"{_BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+_BEGIN_TOGETHER = f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 
 # Pages are read in the order of an index. A planner with old statistics may believe that few
 # rows match and sort them all; these make it take the one index that has the order.
 _BEGIN_SORTED = (
-    f"{_BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
+    f"{BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
     "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
 )
 
@@ -89,7 +99,9 @@ class PostgresDialect(Dialect):
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("INTERVAL '1 millisecond'")
 
-    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    def batch(
+        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
+    ) -> FromClause:
         # From a subquery the planner does not know how long they are, and expects few rows: what
         # it then looks up by key it would else find by a scan of the table.
         arrays = [
@@ -97,9 +109,55 @@ class PostgresDialect(Dialect):
             for name, kind in columns.items()
         ]
         rows = func.unnest(*arrays).table_valued(
-            *(Column(name, kind) for name, kind in columns.items()), name="batch"
+            *(Column(name, kind) for name, kind in columns.items())
         )
-        return rows.render_derived()
+        if not skip_locked:
+            return rows.render_derived(name="batch")
+        given = rows.render_derived(name="given")
+        locked = task.alias("locked")
+        free = (
+            select(locked.c.id)
+            .where(self.same(locked.c.id, given.c.id))
+            .with_for_update(skip_locked=True)
+            .lateral("free")
+        )
+        return select(*given.c).select_from(given.join(free, true())).subquery("batch")
+
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        # With an equality a merge join would be possible, for which the planner considers to
+        # read an index from end to end, and believes that costs nothing once the table was
+        # analyzed while it had dead rows only: 60,000 ends took 25 s and not 1.5.
+        return column == any_(array([value]))
+
+    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
+        return delete(task).where(fence)
+
+    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+        earlier = case(
+            (func.json_typeof(task.c.attempts) == literal_column("'array'"), task.c.attempts),
+            else_=literal_column("'[]'::json"),
+        )
+        left_out = func.json_array_length(earlier) - literal_column(str(MOST_ATTEMPTS - 1))
+        element = (
+            func.json_array_elements(earlier)
+            .table_valued(Column("value", Text), with_ordinality="place")
+            .render_derived(name="element")
+        )
+        comma: ColumnElement[str] = literal_column("','")
+        kept = select(
+            func.string_agg(
+                sql_cast(element.c.value, Text), aggregate_order_by(comma, element.c.place)
+            )
+        ).where(element.c.place > left_out)
+        added = func.json_build_object(
+            *chain.from_iterable(
+                (literal_column(f"'{name}'"), value) for name, value in entry.items()
+            )
+        )
+        elements = func.concat_ws(comma, kept.scalar_subquery(), sql_cast(added, Text))
+        return sql_cast(
+            literal_column("'['", Text) + elements + literal_column("']'", Text), JsonType
+        )
 
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
         return column == any_(func.array(ids.scalar_subquery()))
@@ -130,24 +188,8 @@ _COPY_COLUMNS = (
 def connect_arguments() -> dict[str, Any]:
     """Return the arguments of an engine that rowlock makes itself."""
     return {
-        "pool_size": 5,
-        "max_overflow": 5,
-        "pool_timeout": CONNECT_TIMEOUT,
-        "connect_args": {
-            "timeout": CONNECT_TIMEOUT,
-            "command_timeout": COMMAND_TIMEOUT,
-            "server_settings": {
-                # The estimated cost of a claim grows with the types; compiling it takes far longer.
-                "jit": "off",
-                # Each statement has an index. A plan that is made while the table is almost empty
-                # would sort or scan instead, and is kept when it has grown.
-                "enable_sort": "off",
-                "enable_seqscan": "off",
-                # What the arrays hold is hidden from the planner: there is no better plan for a
-                # certain batch, and five would be made to find out, on each connection.
-                "plan_cache_mode": "force_generic_plan",
-            },
-        },
+        "poolclass": NullPool,
+        "connect_args": {"timeout": CONNECT_TIMEOUT, "command_timeout": COMMAND_TIMEOUT},
     }
 
 
@@ -155,29 +197,35 @@ class PostgresStore(Store):
     """The operations on PostgreSQL."""
 
     sql = Statements(_dialect)
-    _listener: PostgresStore | None = None
-    _listening: AsyncConnection | None = None
+    _listener: Connections | None = None
+    _listening: Fetch | None = None
 
-    def __init__(self, engine: AsyncEngine, **settings: Any) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, connections: Connections | None = None, **settings: Any
+    ) -> None:
         super().__init__(engine, **settings)
-        # Taken from the pool and kept: to check one out and in costs as much Python as a
-        # statement. Nobody else wants them, where the engine is rowlock's own.
-        self._keeps = self._owns_engine
-        if self._owns_engine:
-            event.listen(engine.sync_engine, "close", _hang_up)
-        self._warm: list[tuple[AsyncConnection, _Fetch]] = []
+        self._connections = connections or Connections(engine, owned=self._owns_engine)
         self._lanes = Lanes()
 
     async def open(self) -> None:
-        await self.read(self._verify())
+        self.revision = await self.read(self._verify())
 
     async def close(self) -> None:
         await self.unwatch()
-        self._keeps = False
-        while self._warm:
-            connection, _ = self._warm.pop()
-            await connection.close()
-        await super().close()
+        await self._connections.close()
+
+    def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
+        connections = self._connections.others(
+            most=_WORKERS, fewest=1, settings=[f"lock_timeout = {lock_timeout}"]
+        )
+        return self._like(connections.engine, connections=connections)
+
+    def for_worker(self) -> Self:
+        return self.sibling()
+
+    async def keep_alive(self) -> None:
+        async with self._session() as fetch:
+            await fetch(self.sql.clock, {"now": None})
 
     async def watch(
         self,
@@ -191,19 +239,19 @@ class PostgresStore(Store):
             await self._stop_listening()
         if self._listening is None:
             if self._listener is None:
-                self._listener = self.sibling()
+                self._listener = self._connections.others(most=1, fewest=1)
             with _translated():
-                connection = await _connect(self._listener._engine)
+                fetch = await self._listener.take()
                 try:
-                    driver = await _driver_of(connection)
+                    driver = fetch.driver
                     async with asyncio.timeout(HEALTH_TIMEOUT):
                         await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
                         await driver.add_listener(CANCEL_CHANNEL, lambda *args: asked(args[3]))
                         await driver.add_listener(SCHEDULE_CHANNEL, lambda *args: rescheduled())
                 except BaseException:
-                    await _discard(connection)
+                    await self._listener.discard(fetch)
                     raise
-            self._listening = connection
+            self._listening = fetch
             # What was done while nobody listened gave no hint.
             wake(None)
             asked(None)
@@ -216,19 +264,20 @@ class PostgresStore(Store):
             await self._listener.close()
             self._listener = None
 
-    async def _is_alive(self, connection: AsyncConnection) -> bool:
-        driver = await _driver_of(connection)
+    async def _is_alive(self, listening: Fetch) -> bool:
         try:
-            read_only = await driver.fetchval("SHOW transaction_read_only", timeout=HEALTH_TIMEOUT)
+            read_only = await listening.driver.fetchval(
+                "SHOW transaction_read_only", timeout=HEALTH_TIMEOUT
+            )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         # Nobody commits anything on a primary that was demoted.
         return bool(read_only == "off")
 
     async def _stop_listening(self) -> None:
-        connection, self._listening = self._listening, None
-        if connection is not None:
-            await _discard(connection)
+        listening, self._listening = self._listening, None
+        if listening is not None and self._listener is not None:
+            await self._listener.discard(listening)
 
     async def hint(self, types: Iterable[str]) -> None:
         await self._send(CHANNEL, types)
@@ -244,7 +293,7 @@ class PostgresStore(Store):
             await fetch(_notify, {"channel": channel, "hints": list(hints)})
 
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": _array(types)})
+        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": as_array(types)})
 
     async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
         try:
@@ -259,14 +308,14 @@ class PostgresStore(Store):
         if all(row.key is None for row in rows):
             await self._copy(rows, now)
             return [row.id for row in rows]
-        async with self._session(_BEGIN) as fetch:
+        async with self._session(BEGIN) as fetch:
             return await _drive(self._insert_each(rows, now), fetch)
 
     async def insert_new(self, rows: Iterable[NewRow], now: datetime | None = None) -> None:
         await self._copy(rows, now)
 
     async def _copy(self, rows: Iterable[NewRow], now: datetime | None) -> None:
-        async with self._session(_BEGIN) as fetch:
+        async with self._session(BEGIN) as fetch:
             ((instant,),) = await fetch(self.sql.clock, {"now": now})
             await fetch.driver.copy_records_to_table(
                 task.name,
@@ -326,45 +375,10 @@ class PostgresStore(Store):
             return await _drive(operation, fetch)
 
     @asynccontextmanager
-    async def _session(self, begin: str | None = None) -> AsyncIterator[_Fetch]:
+    async def _session(self, begin: str | None = None) -> AsyncIterator[Fetch]:
         with _translated():
-            connection, fetch = await self._take()
-            try:
-                if begin is None and not fetch.keeps_statements:
-                    # Unnamed statements are prepared and executed in two steps, which a pooler
-                    # sends to one server only inside a transaction.
-                    begin = _BEGIN
-                if begin is not None:
-                    await fetch.driver.execute(begin, timeout=COMMAND_TIMEOUT)
+            async with self._connections.session(begin) as fetch:
                 yield fetch
-                if begin is not None:
-                    await fetch.driver.execute("COMMIT", timeout=COMMAND_TIMEOUT)
-            except BaseException:
-                # Whatever state it is in, nobody else gets it: not a connection with an open
-                # transaction, nor one that still waits for an answer.
-                await _discard(connection)
-                raise
-            if self._keeps and len(self._warm) < _WARM:
-                self._warm.append((connection, fetch))
-            else:
-                await connection.close()
-
-    async def _take(self) -> tuple[AsyncConnection, _Fetch]:
-        while self._warm:
-            connection, fetch = self._warm.pop()
-            if not fetch.driver.is_closed():
-                return connection, fetch
-            await _discard(connection)
-        connection = await _connect(self._engine)
-        try:
-            # Here it lives as long as the driver's connection, which the engine may lend to others.
-            known = connection.info.get(_FETCH)
-            if known is None:
-                known = connection.info[_FETCH] = _Fetch(await _driver_of(connection))
-            return connection, known
-        except BaseException:
-            await connection.close()
-            raise
 
     def instant(self, now: datetime | None) -> datetime | None:
         return now
@@ -377,6 +391,16 @@ class PostgresStore(Store):
         # The first and the last instant are stored as infinities, and come back naive.
         return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
+    def from_json_time(self, value: Any) -> datetime:
+        infinite = {"infinity": datetime.max, "-infinity": datetime.min}.get(value)
+        return self.from_time(infinite or datetime.fromisoformat(value))
+
+    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            name: as_array(value) if isinstance(value, list) else value
+            for name, value in parameters.items()
+        }
+
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
         return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]
 
@@ -387,85 +411,7 @@ class PostgresStore(Store):
         return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
-_INFINITIES = {
-    instant.replace(tzinfo=zone): name
-    for instant, name in ((datetime.min, "-infinity"), (datetime.max, "infinity"))
-    for zone in (UTC, None)  # without: as they came from the driver
-}
-
-
-class _Fetch:
-    """Sends statements to a driver connection.
-
-    Attributes:
-        driver: the connection.
-        keeps_statements: whether it keeps what was prepared, and the server its plan.
-        seconds: how long the last statement took.
-    """
-
-    def __init__(self, driver: asyncpg.Connection) -> None:
-        self.driver = driver
-        self.keeps_statements = bool(driver._config.statement_cache_size)  # type: ignore[attr-defined]
-        self.seconds = 0.0
-        self._plans = Plans()
-
-    async def __call__(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
-        batch = max((len(v) for v in parameters.values() if isinstance(v, list)), default=0)
-        # Before a statement: should it fail, no answer is lost.
-        if self.keeps_statements and self._plans.are_stale(batch):
-            await self.driver.execute("DISCARD PLANS", timeout=COMMAND_TIMEOUT)
-            self._plans.discarded()
-        rows = await self._repeat(statement, in_order(statement, parameters))
-        self._plans.executed(self.seconds, max(batch, len(rows)))
-        return rows
-
-    async def _repeat(self, statement: Statement, arguments: Sequence[Any]) -> list[Any]:
-        for pause in _PAUSES:
-            try:
-                return await self._send(statement, arguments)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-                # A statement that commits by itself is rolled back whole; it may be repeated.
-                if self.driver.is_in_transaction():
-                    raise
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
-        return await self._send(statement, arguments)
-
-    async def _send(self, statement: Statement, arguments: Sequence[Any]) -> list[Any]:
-        began = time.monotonic()
-        rows = await self.driver.fetch(statement.sql, *arguments, timeout=COMMAND_TIMEOUT)
-        self.seconds = time.monotonic() - began
-        return rows
-
-
-def in_order(statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
-    """Return the parameters as the driver takes them."""
-    return [
-        _array(value) if isinstance(value, list) else value
-        for value in map(parameters.__getitem__, statement.names)
-    ]
-
-
-def _array(items: Iterable[Any]) -> str:
-    # As a text: asyncpg asks the server what an array is, on each connection anew, which takes
-    # longer than a claim, and looks at each item whether it is one, too.
-    return "{" + ",".join([_item(item) for item in items]) + "}"
-
-
-def _item(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        given: str = value
-        if "\\" in given or '"' in given:
-            given = given.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + given + '"'  # an f-string would take the name of a member of an enumeration
-    if isinstance(value, datetime):
-        # As asyncpg sends a single one.
-        return _INFINITIES.get(value) or value.isoformat()
-    return str(value)
-
-
-async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
+async def _drive(operation: Operation[T], fetch: Fetch) -> T:
     try:
         statement, parameters = next(operation)
         while True:
@@ -473,34 +419,17 @@ async def _drive(operation: Operation[T], fetch: _Fetch) -> T:
                 rows = await fetch(statement, parameters)
             except asyncpg.UndefinedTableError:
                 statement, parameters = operation.throw(no_schema())
+            except StatementTooSlowError as error:
+                statement, parameters = operation.throw(error)
+            except asyncpg.LockNotAvailableError as error:
+                statement, parameters = operation.throw(RowsLockedError(f"PostgreSQL: {error}"))
+            except asyncpg.UniqueViolationError as error:
+                statement, parameters = operation.throw(KeyTakenError(f"PostgreSQL: {error}"))
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
         value: T = stop.value
         return value
-
-
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        return await engine.connect()
-
-
-async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(driver, asyncpg.Connection)  # noqa: S101
-    return driver
-
-
-def _hang_up(connection: AsyncAdapt_asyncpg_connection, record: object) -> None:
-    # A polite end would wait for a server that may be gone, for each connection of the pool.
-    connection.driver_connection.terminate()
-
-
-async def _discard(connection: AsyncConnection) -> None:
-    # Terminated first: a graceful close would wait for a server that may be gone.
-    (await _driver_of(connection)).terminate()
-    await connection.invalidate()
-    await connection.close()
 
 
 def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:

@@ -11,18 +11,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Self, cast
 
 import aiosqlite
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Delete,
     Executable,
     FromClause,
     Select,
     Table,
     Text,
+    and_,
     bindparam,
+    case,
+    delete,
     func,
     literal_column,
     select,
@@ -30,16 +35,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from rowlock._changes import Changes, changes_of
 from rowlock._checkpoints import USUAL_BYTES, Checkpoints
-from rowlock._operations import NewRow, Operation, T, no_schema
-from rowlock._statements import MOST_OF_A_CLAIM, Dialect, Statement, Statements, TaskRow
-from rowlock._store import Store
-from rowlock._tables import task
+from rowlock._operations import KeyTakenError, NewRow, Operation, T, no_schema
+from rowlock._statements import (
+    MOST_ATTEMPTS,
+    MOST_BYTES_OF_A_CLAIM,
+    MOST_OF_A_CLAIM,
+    Dialect,
+    Statement,
+    Statements,
+    TaskRow,
+)
+from rowlock._store import LOCK_TIMEOUT, Store
+from rowlock._tables import JsonType, task
 from rowlock.errors import DatabaseUnavailableError, RowlockError, SchemaError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -67,7 +81,10 @@ class SqliteDialect(Dialect):
     def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
         return instant + ms * literal_column("1000")
 
-    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    def batch(
+        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
+    ) -> FromClause:
+        # Nobody locks a row.
         rows = func.json_each(bindparam("batch", type_=Text)).table_valued("value", name="item")
         return select(
             *(
@@ -75,6 +92,42 @@ class SqliteDialect(Dialect):
                 for name in columns
             )
         ).subquery("batch")
+
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        return column == value
+
+    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
+        # A DELETE has no other table: its rows are found by a SELECT of its own.
+        held = select(task.c.id).where(fence).correlate(None)
+        return delete(task).where(task.c.id.in_(held))
+
+    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+        attempts = task.c.attempts
+        earlier = case(
+            (
+                and_(
+                    func.json_valid(attempts),
+                    func.json_type(attempts) == literal_column("'array'"),
+                ),
+                attempts,
+            ),
+            else_=literal_column("'[]'"),
+        )
+        left_out = func.json_array_length(earlier) - literal_column(str(MOST_ATTEMPTS - 1))
+        element = func.json_each(earlier).table_valued("key", "value", "type", name="element")
+        kept = select(func.json_group_array(func.json(element.c.value))).where(
+            element.c.key >= left_out, element.c.type == literal_column("'object'")
+        )
+        added = func.json_object(
+            *chain.from_iterable(
+                (
+                    literal_column(f"'{name}'"),
+                    func.json(value) if isinstance(value.type, JsonType) else value,
+                )
+                for name, value in entry.items()
+            )
+        )
+        return func.json_insert(kept.scalar_subquery(), literal_column("'$[#]'"), added)
 
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
         return column.in_(ids)
@@ -94,8 +147,8 @@ _top_priority = _dialect.compile(
 )
 _due = _dialect.compile(
     text(
-        "SELECT id FROM rowlock_task WHERE status = 'pending' AND type = :type"
-        " AND priority = :priority AND run_at <= :now"
+        "SELECT id, COALESCE(length(CAST(payload AS BLOB)), 0) FROM rowlock_task"
+        " WHERE status = 'pending' AND type = :type AND priority = :priority AND run_at <= :now"
         " AND attempt < 2147483647 ORDER BY run_at, id LIMIT :room"
     )
 )
@@ -140,6 +193,9 @@ class SqliteStore(Store):
     """
 
     sql = Statements(_dialect)
+    # Where one process cannot write, because another program has the lock of the file or the
+    # disk is full, nobody else can take its tasks.
+    keeps_trying = True
     _reader: AsyncConnection | None = None
     _writer: AsyncConnection | None = None
     _writing = 0
@@ -159,7 +215,7 @@ class SqliteStore(Store):
             raise SchemaError(f"there is no database {file}: run `rowlock db upgrade`")
         try:
             self._reader = await self._connect()
-            await self.read(self._verify())
+            self.revision = await self.read(self._verify())
             self._writer = await self._connect()
             self._file = _path_of(file)
             self._checkpoints = Checkpoints(self._file)
@@ -176,6 +232,18 @@ class SqliteStore(Store):
                 await connection.close()
         self._reader = self._writer = None
         await super().close()
+
+    def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
+        # Nobody locks a row.
+        engine = self._engine.sync_engine
+        return self._like(AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url)))
+
+    def for_worker(self) -> Self:
+        # There is one writer anyway.
+        return self
+
+    async def keep_alive(self) -> None:
+        """Do nothing: its connections stay."""
 
     async def watch(
         self,
@@ -239,17 +307,21 @@ class SqliteStore(Store):
         self, holder: str, rooms: Mapping[str, int], lease: int, now: int, *, rows: bool = True
     ) -> Operation[list[TaskRow]]:
         ids: list[str] = []
+        left = MOST_BYTES_OF_A_CLAIM
         for task_type, wanted in rooms.items():
-            room = min(wanted, MOST_OF_A_CLAIM - len(ids))
+            room = min(wanted, MOST_OF_A_CLAIM - len(ids)) if left > 0 else 0
             priority = yield from self._next_priority(task_type, _ABOVE_EVERY_PRIORITY)
             while room > 0 and priority is not None:
                 found = yield (
                     _due,
                     {"type": task_type, "priority": priority, "now": now, "room": room},
                 )
-                # SQLite stores anything in any column, and an id of rowlock's is text.
-                ids.extend(row[0] for row in found if isinstance(row[0], str))
-                room -= len(found)
+                for task_id, size in found:
+                    # SQLite stores anything in any column, and an id of rowlock's is text.
+                    if left > 0 and isinstance(task_id, str):
+                        ids.append(task_id)
+                        left -= size
+                room = room - len(found) if left > 0 else 0
                 if room > 0:
                     priority = yield from self._next_priority(task_type, priority)
         if not ids:
@@ -331,6 +403,12 @@ class SqliteStore(Store):
     def from_time(self, value: Any) -> datetime:
         return _EPOCH + timedelta(microseconds=value)
 
+    def from_json_time(self, value: Any) -> datetime:
+        return self.from_time(value)
+
+    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        return parameters
+
     def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
         return [TaskRow(*row) for row in rows]
 
@@ -399,6 +477,10 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
                 if "no such table" not in str(error):
                     raise
                 statement, parameters = operation.throw(no_schema())
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                    raise
+                statement, parameters = operation.throw(KeyTakenError(str(error)))
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:

@@ -6,8 +6,8 @@ What has to be said differently is named in `Dialect`; all else is written here 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
@@ -28,6 +28,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     literal_column,
     not_,
@@ -41,11 +42,20 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
-from rowlock._tables import VERSION_TABLE, IdType, JsonType, TimeType, task
+from rowlock._tables import KEY_TAKEN, VERSION_TABLE, IdType, JsonType, TimeType, key_taken, task
 from rowlock.models import MAX_DURATION_MS, TRANSITIONS, SortDirection, TaskStatus
 
 # One claim takes no more tasks: they could not all begin soon, and others may want them.
 MOST_OF_A_CLAIM = 1000
+# Nor more bytes of payloads than these, and the row with which it comes to them: what a claim
+# brings has to come over the link within the timeout, and into memory.
+MOST_BYTES_OF_A_CLAIM = 16 * 2**20
+
+KEEP_IF_FAILED = -2
+"""`retain_for` where none was given: removed at the end, but a failed task is kept for a while."""
+
+MOST_ATTEMPTS = 20
+"""So many attempts that were no success are kept with a task."""
 
 
 class TaskRow(NamedTuple):
@@ -77,11 +87,13 @@ class TaskRow(NamedTuple):
     result: str | None = None
     error: str | None = None
     cancel_requested: Any = None
+    date_started: Any = None
+    attempts: str | None = None
 
 
 _COLUMNS: Final = [
     sql_cast(task.c[name], Text).label(name)
-    if name in ("payload", "result", "error", "progress")
+    if name in ("payload", "result", "error", "progress", "attempts")
     else task.c[name]
     for name in TaskRow._fields
 ]
@@ -117,12 +129,15 @@ class Statement:
         names: the names of its parameters, in the order of their places (PostgreSQL).
         constants: parameters that always have the same value.
         core: what it was compiled from, for a connection of the caller's.
+        skipping: gives the one that does the same to those rows of a batch only that nobody else
+            has locked, and waits for no lock. Built when it is needed first.
     """
 
     sql: str
     names: Sequence[str]
     constants: Mapping[str, Any]
     core: Executable
+    skipping: Callable[[], Statement] | None = None
 
 
 def constant(status: TaskStatus) -> ColumnElement[str]:
@@ -131,6 +146,9 @@ def constant(status: TaskStatus) -> ColumnElement[str]:
 
 
 _LONGEST: Final[ColumnElement[int]] = literal_column(str(MAX_DURATION_MS), BigInteger)
+_KEEP_IF_FAILED: Final[ColumnElement[int]] = literal_column(str(KEEP_IF_FAILED), BigInteger)
+# Of a task that ends as success or cancelled.
+_REMOVED_AT_ONCE: Final = task.c.retain_for.in_([literal_column("0"), _KEEP_IF_FAILED])
 
 # The conditions of partial indexes, as they are declared.
 _PROCESSING: Final = task.c.status == constant(TaskStatus.PROCESSING)
@@ -162,8 +180,36 @@ class Dialect(ABC):
         """The instant `ms` milliseconds after another."""
 
     @abstractmethod
-    def batch(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
-        """The rows of a batch, bound as one value."""
+    def batch(
+        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
+    ) -> FromClause:
+        """The rows of a batch, bound as one value.
+
+        Args:
+            columns: what each has.
+            skip_locked: leave out those whose task, named by the column `id`, is gone or locked
+                by somebody else, and lock the others.
+        """
+
+    @abstractmethod
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        """The column of a table has a value of a batch; looked up by the column's index.
+
+        Whatever the statistics say: those of a table that was empty let a planner believe that
+        it is as well to read all of it.
+        """
+
+    @abstractmethod
+    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
+        """The DELETE of those tasks of a batch of ids and attempts that the fence lets through."""
+
+    @abstractmethod
+    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+        """The attempts of a task with one more, of which the last `MOST_ATTEMPTS` are kept.
+
+        Args:
+            entry: what the JSON object of that has.
+        """
 
     @abstractmethod
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
@@ -187,7 +233,16 @@ class Statements:
         self.insert = build(self._insert_one())
         self.insert_telling = build(dialect.telling(self._insert_one()))
         self.insert_batch = build(self._insert_batch())
-        self.insert_keyed = build(self._insert_keyed())
+        self.insert_keyed = build(self._keyed(self._insert_one()))
+        self.insert_batch_keyed = build(self._keyed(self._insert_batch()))
+        self.with_key = build(
+            select(task.c.id).where(
+                task.c.type == bindparam("type", type_=Text),
+                task.c.key == bindparam("key", type_=Text),
+                KEY_TAKEN,
+            )
+        )
+        self.with_keys = build(self._with_keys())
         self.get = build(select(*_COLUMNS).where(task.c.id == bindparam("id", type_=IdType)))
         self.counts = build(self._counts())
         self.counts_of_type = build(self._counts(task.c.type == bindparam("type", type_=Text)))
@@ -197,23 +252,30 @@ class Statements:
         self.cancel_drop = build(self._cancel_drop())
         self.ask_cancel = build(self._ask_cancel())
         self.asked = build(self._asked())
-        self.progress = build(self._progress())
+        self.progress = self._of_batch(self._progress)
         self.remove = build(
             delete(task).where(task.c.id == bindparam("id", type_=IdType)).returning(task.c.id)
         )
-        self.succeed = build(self._succeed().returning(task.c.id))
-        self.succeed_row = build(self._succeed().returning(*_COLUMNS))
-        self.fail = build(self._fail(expired=False))
-        self.drop = build(self._drop(expired=False).returning(task.c.id))
-        self.drop_row = build(self._dropped(expired=False))
+        self.succeed = self._of_batch(lambda skip: self._succeed(skip).returning(task.c.id))
+        self.succeed_row = self._of_batch(lambda skip: self._succeed(skip).returning(*_COLUMNS))
+        self.fail = self._of_batch(lambda skip: self._fail(skip, expired=False))
+        self.drop = self._of_batch(
+            lambda skip: self._drop(skip, expired=False).returning(task.c.id)
+        )
+        self.drop_row = self._of_batch(lambda skip: self._dropped(skip, expired=False))
         self.drop_cancelled = build(self._drop_cancelled())
-        self.extend = build(self._extend())
-        self.release = build(self._release())
+        self.extend = self._of_batch(self._extend)
+        self.release = self._of_batch(self._release)
+        self.held = build(self._still_held())
         self.expired = build(self._expired())
-        self.fail_expired = build(self._fail(expired=True))
-        self.drop_expired = build(self._dropped(expired=True))
+        self.fail_expired = self._of_batch(lambda skip: self._fail(skip, expired=True))
+        self.drop_expired = self._of_batch(lambda skip: self._dropped(skip, expired=True))
         self.forget = build(self._forget())
         self.page = cache(self._page)
+
+    def _of_batch(self, make: Callable[[bool], Executable]) -> Statement:
+        build = self.dialect.compile
+        return replace(build(make(False)), skipping=cache(lambda: build(make(True))))
 
     def _insert_values(self, given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
         values = {name: value for name, value in given.items() if name != "delay"}
@@ -232,23 +294,31 @@ class Statements:
         given = {name: bindparam(name, type_=kind) for name, kind in _NEW.items()}
         return self.dialect.insert(task).values(self._insert_values(given))
 
-    def _insert_batch(self) -> Executable:
+    def _insert_batch(self) -> Any:
         batch = self.dialect.batch({**_NEW, **_SCHEDULED})
         values = self._insert_values({column.name: column for column in batch.c})
-        insert = self.dialect.insert(task).from_select(list(values), select(*values.values()))
-        return cast(Executable, insert)
+        return self.dialect.insert(task).from_select(
+            list(values),
+            # SQLite would take a conflict clause for one of a join.
+            select(*values.values()).where(literal_column("true")),
+        )
 
-    def _insert_keyed(self) -> Executable:
-        insert = self._insert_one()
-        # DO NOTHING would return no row, and the row that was in the way may be gone by the
-        # time of a second look.
+    def _keyed(self, insert: Any) -> Executable:
+        # Nothing is done to a row that has the key: DO UPDATE would lock it until the end of
+        # the caller's transaction.
         return cast(
             Executable,
-            insert.on_conflict_do_update(
-                index_elements=["key"],
-                index_where=task.c.key.is_not(None),
-                set_={"key": insert.excluded.key},
+            insert.on_conflict_do_nothing(
+                index_elements=["type", "key"], index_where=KEY_TAKEN
             ).returning(task.c.id),
+        )
+
+    def _with_keys(self) -> Executable:
+        batch = self.dialect.batch({"id": IdType(), "type": Text(), "key": Text()})
+        return select(batch.c.id, task.c.id).where(
+            self.dialect.same(task.c.type, batch.c.type),
+            self.dialect.same(task.c.key, batch.c.key),
+            KEY_TAKEN,
         )
 
     def claim(self, chosen: ColumnElement[bool] | TextClause, *, rows: bool) -> Executable:
@@ -262,6 +332,7 @@ class Statements:
                 thread_id=bindparam("holder", type_=Text),
                 lease_until=self.dialect.after(self._now, bindparam("lease", type_=BigInteger)),
                 date_modified=self._now,
+                date_started=self._now,
             )
             .returning(*(_COLUMNS if rows else _TO_RUN))
         )
@@ -279,7 +350,7 @@ class Statements:
         # The fence. That the lease is not null says that the row is still processing, in a way
         # that cannot tempt a planner into an index on the status.
         return and_(
-            task.c.id == batch.c.id,
+            self.dialect.same(task.c.id, batch.c.id),
             task.c.attempt == batch.c.attempt,
             task.c.thread_id == holder,
             task.c.lease_until.is_not(None),
@@ -288,11 +359,31 @@ class Statements:
     def _ended_retain_until(self, ended: ColumnElement[bool]) -> ColumnElement[Any]:
         # For an end that only the row knew of. It is removed at once all the same, and if that
         # fails by the next retention pass.
-        unkept = and_(ended, task.c.retain_for == literal_column("0"))
+        unkept = and_(ended, _REMOVED_AT_ONCE)
         return case((unkept, self._now), (ended, self._retain_until()), else_=null())
 
-    def _succeed(self) -> Update:
-        batch = self.dialect.batch({"id": IdType(), "attempt": Integer(), "result": Text()})
+    def _failed_retain_until(self) -> ColumnElement[Any]:
+        kept = self.dialect.after(self._now, bindparam("keep_failed", type_=BigInteger))
+        return case((task.c.retain_for == _KEEP_IF_FAILED, kept), else_=self._retain_until())
+
+    def _attempts(
+        self, outcome: ColumnElement[Any], error: ColumnElement[Any]
+    ) -> ColumnElement[Any]:
+        return self.dialect.appended(
+            {
+                "attempt": task.c.attempt,
+                "worker": task.c.thread_id,
+                "started": task.c.date_started,
+                "ended": self._now,
+                "outcome": outcome,
+                "error": sql_cast(error, JsonType),
+            }
+        )
+
+    def _succeed(self, skip_locked: bool) -> Update:
+        batch = self.dialect.batch(
+            {"id": IdType(), "attempt": Integer(), "result": Text()}, skip_locked=skip_locked
+        )
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
@@ -307,18 +398,20 @@ class Statements:
             )
         )
 
-    def _fail(self, *, expired: bool) -> Executable:
+    def _fail(self, skip_locked: bool, *, expired: bool) -> Executable:
         columns = {
             "id": IdType(),
             "attempt": Integer(),
+            "outcome": Text(),
             "error": Text(),
+            "brief": Text(),
             "retry": Boolean(),
             "lost": Integer(),
             "wait": BigInteger(),
         }
         if expired:
             columns["holder"] = Text()
-        batch = self.dialect.batch(columns)
+        batch = self.dialect.batch(columns, skip_locked=skip_locked)
         holder = batch.c.holder if expired else bindparam("holder", type_=Text)
         cancelled = task.c.cancel_requested.is_not(None)
         again = and_(batch.c.retry, not_(cancelled))
@@ -346,13 +439,16 @@ class Statements:
                     else_=literal_column("0"),
                 )
                 + batch.c.lost,
+                attempts=self._attempts(
+                    batch.c.outcome, func.coalesce(batch.c.brief, batch.c.error)
+                ),
                 lease_until=null(),
                 cancel_requested=null(),
                 date_modified=self._now,
                 date_retain_until=case(
                     (cancelled, self._ended_retain_until(cancelled)),
                     (again, null()),
-                    else_=self._retain_until(),
+                    else_=self._failed_retain_until(),
                 ),
             )
             .returning(*_COLUMNS)
@@ -361,34 +457,27 @@ class Statements:
             statement = statement.where(task.c.lease_until <= self._now)
         return statement
 
-    def _drop(self, *, expired: bool) -> Delete:
+    def _drop(self, skip_locked: bool, *, expired: bool) -> Delete:
         columns = {"id": IdType(), "attempt": Integer()}
         if expired:
             columns["holder"] = Text()
-        batch = self.dialect.batch(columns)
-        fence = [task.c.id, task.c.attempt]
-        if expired:
-            fence.append(task.c.thread_id)
-        held = tuple_(*fence).in_(select(*batch.c))
-        statement = delete(task).where(held, task.c.lease_until.is_not(None))
-        if expired:
-            statement = statement.where(task.c.lease_until <= self._now)
-        else:
-            statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement
+        batch = self.dialect.batch(columns, skip_locked=skip_locked)
+        holder = batch.c.holder if expired else bindparam("holder", type_=Text)
+        statement = self.dialect.delete(batch, self._held(batch, holder))
+        return statement.where(task.c.lease_until <= self._now) if expired else statement
 
-    def _dropped(self, *, expired: bool) -> Executable:
-        return self._drop(expired=expired).returning(*_COLUMNS, self._now.label("now"))
+    def _dropped(self, skip_locked: bool, *, expired: bool) -> Executable:
+        return self._drop(skip_locked, expired=expired).returning(*_COLUMNS, self._now.label("now"))
 
     def _drop_cancelled(self) -> Executable:
         return delete(task).where(
             task.c.id == bindparam("id", type_=IdType),
             task.c.status == constant(TaskStatus.CANCELLED),
-            task.c.retain_for == literal_column("0"),
+            _REMOVED_AT_ONCE,
         )
 
-    def _extend(self) -> Executable:
-        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
+    def _extend(self, skip_locked: bool) -> Executable:
+        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()}, skip_locked=skip_locked)
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
@@ -396,8 +485,14 @@ class Statements:
             .returning(task.c.id)
         )
 
-    def _release(self) -> Executable:
-        batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
+    def _release(self, skip_locked: bool) -> Executable:
+        batch = self.dialect.batch(
+            {"id": IdType(), "attempt": Integer(), "begun": Boolean()}, skip_locked=skip_locked
+        )
+        outcome = case(
+            (task.c.cancel_requested.is_not(None), literal_column("'cancelled'", Text)),
+            else_=literal_column("'released'", Text),
+        )
         cancelled = task.c.cancel_requested.is_not(None)
         return (
             update(task)
@@ -408,6 +503,10 @@ class Statements:
                     else_=constant(TaskStatus.PENDING),
                 ),
                 thread_id=case((cancelled, task.c.thread_id), else_=literal_column("'0'")),
+                # What was only claimed ahead would push out what failed.
+                attempts=case(
+                    (batch.c.begun, self._attempts(outcome, null())), else_=task.c.attempts
+                ),
                 lease_until=null(),
                 cancel_requested=null(),
                 date_modified=self._now,
@@ -416,20 +515,23 @@ class Statements:
             .returning(*_COLUMNS)
         )
 
-    def _progress(self) -> Executable:
-        batch = self.dialect.batch({"id": IdType(), "attempt": Integer(), "progress": Text()})
+    def _progress(self, skip_locked: bool) -> Executable:
+        batch = self.dialect.batch(
+            {"id": IdType(), "attempt": Integer(), "progress": Text()}, skip_locked=skip_locked
+        )
         return (
             update(task)
             .where(self._held(batch, bindparam("holder", type_=Text)))
             .values(progress=sql_cast(batch.c.progress, JsonType))
+            .returning(task.c.id)
         )
 
-    def _asked(self) -> Executable:
+    def _still_held(self) -> Select[Any]:
         batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
-        return select(task.c.id).where(
-            self._held(batch, bindparam("holder", type_=Text)),
-            task.c.cancel_requested.is_not(None),
-        )
+        return select(task.c.id).where(self._held(batch, bindparam("holder", type_=Text)))
+
+    def _asked(self) -> Executable:
+        return self._still_held().where(task.c.cancel_requested.is_not(None))
 
     def _counts(self, *filters: ColumnElement[bool]) -> Executable:
         # In two parts, each of which an index covers.
@@ -449,12 +551,18 @@ class Statements:
         )
 
     def _retry_ended(self) -> Executable:
+        other = task.alias("other")
         return (
             update(task)
             .where(
                 task.c.id == bindparam("id", type_=IdType),
                 sources(TaskStatus.PENDING),
                 _RESTING,
+                not_(
+                    exists().where(
+                        other.c.type == task.c.type, other.c.key == task.c.key, key_taken(other)
+                    )
+                ),
             )
             .values(
                 status=constant(TaskStatus.PENDING),
@@ -474,7 +582,7 @@ class Statements:
             .where(
                 task.c.id == bindparam("id", type_=IdType),
                 task.c.status == constant(TaskStatus.PENDING),
-                task.c.retain_for != literal_column("0"),
+                not_(_REMOVED_AT_ONCE),
             )
             .values(
                 status=constant(TaskStatus.CANCELLED),
@@ -490,7 +598,7 @@ class Statements:
             .where(
                 task.c.id == bindparam("id", type_=IdType),
                 task.c.status == constant(TaskStatus.PENDING),
-                task.c.retain_for == literal_column("0"),
+                _REMOVED_AT_ONCE,
             )
             .returning(*_COLUMNS, self._now.label("now"))
         )

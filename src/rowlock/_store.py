@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rowlock import _cursor
-from rowlock._operations import NewRow, Operation, Operations, Outcome, T
+from rowlock._operations import (
+    Finished,
+    Holds,
+    KeyTakenError,
+    NewRow,
+    Operation,
+    Operations,
+    Outcome,
+    Swept,
+    T,
+)
 from rowlock._statements import TaskRow
 from rowlock.models import SortDirection, SortProperty, Task, TaskPage, TaskStatus
+
+LOCK_TIMEOUT = 1000
+"""Milliseconds, at most, that a worker waits for a row which somebody else has locked."""
 
 
 class Store(Operations):
@@ -21,7 +34,14 @@ class Store(Operations):
 
     Instants are `datetime | None` in the arguments called `now`; None is the clock that the
     database goes by, and tests pass their own.
+
+    Attributes:
+        revision: of the schema, once it is open.
     """
+
+    revision: str
+    keeps_trying = False
+    """Whether a worker that cannot extend its leases keeps its tasks until that is refused."""
 
     def __init__(
         self,
@@ -30,8 +50,13 @@ class Store(Operations):
         owns_engine: bool,
         retry_interval: int,
         max_lost_workers: int,
+        keep_failed: int,
     ) -> None:
-        super().__init__(retry_interval=retry_interval, max_lost_workers=max_lost_workers)
+        super().__init__(
+            retry_interval=retry_interval,
+            max_lost_workers=max_lost_workers,
+            keep_failed=keep_failed,
+        )
         self._engine = engine
         self._owns_engine = owns_engine
 
@@ -51,17 +76,36 @@ class Store(Operations):
         if self._owns_engine:
             await self._engine.dispose()
 
-    def sibling(self) -> Self:
+    @abstractmethod
+    def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
         """Return another store on the same database, with connections of its own.
 
-        It may be used in another thread's loop, and takes nothing from the caller's pool.
+        It may be used in another thread's loop.
+
+        Args:
+            lock_timeout: milliseconds that it waits for a row which somebody else has locked.
         """
-        engine = self._engine.sync_engine
+
+    @abstractmethod
+    def for_worker(self) -> Self:
+        """Return the store for a worker in this loop, whose connections nobody else can take."""
+
+    @abstractmethod
+    async def keep_alive(self) -> None:
+        """Use a connection, so that there is one when it is needed."""
+
+    @abstractmethod
+    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters of a statement as SQLAlchemy takes them."""
+
+    def _like(self, engine: AsyncEngine, **options: Any) -> Self:
         return type(self)(
-            AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url)),
+            engine,
+            **options,
             owns_engine=True,
             retry_interval=self._retry_interval,
             max_lost_workers=self.max_lost_workers,
+            keep_failed=self._keep_failed,
         )
 
     @abstractmethod
@@ -169,13 +213,24 @@ class Store(Operations):
         self, connection: AsyncConnection, rows: Sequence[NewRow], now: datetime | None = None
     ) -> list[str]:
         """Store tasks in the transaction of the caller's connection."""
-        ids = []
-        for row in rows:
-            statement = self.sql.insert if row.key is None else self.sql.insert_keyed
-            parameters = {**self._insert_parameters(row), "now": self.instant(now)}
-            result = await connection.execute(statement.core, parameters)
-            ids.append(row.id if row.key is None else self.to_id(result.scalar_one()))
-        return ids
+        if len(rows) == 1:
+            return [await self._drive_on(connection, self._insert(rows[0], now))]
+        if not any(row.refuses for row in rows):
+            return await self._drive_on(connection, self._insert_each(rows, now))
+        # All or none, also if the caller's transaction goes on.
+        async with connection.begin_nested():
+            return await self._drive_on(connection, self._insert_each(rows, now))
+
+    async def _drive_on(self, connection: AsyncConnection, operation: Operation[T]) -> T:
+        try:
+            statement, parameters = next(operation)
+            while True:
+                result = await connection.execute(statement.core, self.core_parameters(parameters))
+                rows = result.all() if result.returns_rows else []
+                statement, parameters = operation.send(rows)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
 
     async def get(self, task_id: str) -> Task | None:
         """Return a task."""
@@ -186,8 +241,15 @@ class Store(Operations):
         return await self.read(self._counts(task_type))
 
     async def retry(self, task_id: str, now: datetime | None = None) -> Task | None:
-        """Make a waiting or ended task due now; return it, None if it is neither."""
-        return await self._write(self._retry(task_id, now))
+        """Make a waiting or ended task due now; return it, None if it is neither.
+
+        Raises:
+            DuplicateKeyError: if another task has its key meanwhile.
+        """
+        while True:
+            # The second time it is seen who took the key.
+            with suppress(KeyTakenError):
+                return await self._write(self._retry(task_id, now))
 
     async def cancel(
         self, task_id: str, now: datetime | None = None, *, running: bool = False
@@ -232,21 +294,30 @@ class Store(Operations):
         outcomes: Sequence[Outcome],
         *,
         rows: bool = True,
+        wait: bool = True,
         now: datetime | None = None,
-    ) -> dict[str, Task | None]:
-        """Store outcomes. What is missing in the answer was refused: the attempt had moved on.
+    ) -> Finished:
+        """Store outcomes.
 
         Args:
             holder: who holds the attempts.
             outcomes: at most one for each task.
             rows: whether the tasks are wanted as they are afterwards.
+            wait: for rows that somebody has locked, about a second; else they are left out at
+                once. So for the following methods.
             now: the instant.
         """
-        return await self._write(self._finish(holder, outcomes, rows, now))
+        return await self._write(self._finish(holder, outcomes, rows, now, wait))
 
-    async def progress(self, holder: str, reports: Mapping[tuple[str, int], str]) -> None:
-        """Store the progress of attempts, as JSON text; those that have moved on are left alone."""
-        await self._write(self._progress(holder, reports))
+    async def progress(
+        self, holder: str, reports: Mapping[tuple[str, int], str], *, wait: bool = True
+    ) -> set[str]:
+        """Store the progress of attempts, as JSON text; those that have moved on are left alone.
+
+        Returns:
+            the ids of those whose row somebody has locked, which were left out.
+        """
+        return await self._write(self._progress(holder, reports, wait))
 
     async def asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> set[str]:
         """Return the ids of those attempts whose tasks somebody asked to cancel."""
@@ -258,24 +329,60 @@ class Store(Operations):
         attempts: Sequence[tuple[str, int]],
         lease: int,
         now: datetime | None = None,
-    ) -> set[str]:
-        """Extend leases by `lease` milliseconds from now; return the ids still held."""
-        return await self._write(self._extend(holder, attempts, lease, now))
+        *,
+        wait: bool = True,
+    ) -> tuple[set[str], set[str]]:
+        """Extend leases by `lease` milliseconds from now.
+
+        Returns:
+            the ids whose lease was extended, and those held whose row somebody has locked.
+        """
+        return await self._write(self._extend(holder, attempts, lease, now, wait))
 
     async def release(
-        self, holder: str, attempts: Sequence[tuple[str, int]], now: datetime | None = None
-    ) -> list[Task]:
-        """Put tasks back to pending without losing a try; return those still held."""
-        return await self._write(self._release(holder, attempts, now))
+        self,
+        holder: str,
+        attempts: Sequence[tuple[str, int]],
+        now: datetime | None = None,
+        *,
+        begun: Collection[tuple[str, int]] = (),
+        wait: bool = True,
+    ) -> tuple[list[Task], set[str]]:
+        """Put tasks back to pending without losing a try.
+
+        Args:
+            holder: who holds them.
+            attempts: which.
+            now: the instant.
+            begun: those whose handler was called, which the task keeps among its attempts.
+            wait: as in `finish`.
+
+        Returns:
+            those that were still held, and the ids of those whose row somebody has locked.
+        """
+        return await self._write(self._release(holder, attempts, begun, now, wait))
 
     # The sweeper.
 
-    async def sweep(self, limit: int, now: datetime | None = None) -> tuple[int, list[Task]]:
-        """Take up to `limit` tasks from lost workers; return how many were found, and the changed.
+    async def sweep(
+        self,
+        limit: int,
+        now: datetime | None = None,
+        *,
+        holder: str | None = None,
+        holds: Holds = lambda key: False,
+    ) -> Swept:
+        """Take up to `limit` tasks from lost workers.
 
         A task goes back to pending while it has tries and its lost workers are below the bound.
+
+        Args:
+            limit: how many expired leases are looked at.
+            now: the instant.
+            holder: who asks.
+            holds: tells whether that one goes on with an attempt, which is then left alone.
         """
-        return await self._write(self._sweep(limit, now))
+        return await self._write(self._sweep(limit, now, holder, holds))
 
     async def forget(self, limit: int, now: datetime | None = None) -> int:
         """Delete up to `limit` tasks past their retention; return how many."""

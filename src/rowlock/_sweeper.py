@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
+from typing import Protocol
 
+from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._events import Events, TaskChanged
+from rowlock._failures import failure
 from rowlock._loop import Loop
 from rowlock._store import Store
 
@@ -16,6 +20,18 @@ _SECONDS = 0.05
 _SMALLEST = 10
 
 
+class Holder(Protocol):
+    """The worker in whose process a sweeper runs."""
+
+    holder: str
+
+    def holds(self, key: tuple[str, int]) -> bool:
+        """Whether it goes on with an attempt."""
+
+    async def extend(self, keys: Iterable[tuple[str, int]]) -> None:
+        """Extend the leases of attempts."""
+
+
 class Sweeper:
     """Puts back what lost workers held, and deletes what is past its retention.
 
@@ -23,29 +39,46 @@ class Sweeper:
         store: where.
         events: where each task put back or ended is emitted.
         interval: seconds between two passes.
+        worker: in whose process it runs.
     """
 
-    def __init__(self, store: Store, events: Events, interval: float) -> None:
+    def __init__(self, store: Store, events: Events, interval: float, worker: Holder) -> None:
+        self._worker = worker
         self._store = store
         self._events = events
         self._interval = interval
+        self._size = BatchSize(BATCH)
         self._limit = BATCH
         self.loop = Loop("sweeper", self.sweep, events.emit, jitter=0.1)
 
     async def sweep(self) -> float:
         """Run one pass, in batches small enough to hold no lock for long."""
-        found = BATCH
-        while found == BATCH:
-            found, changed = await self._store.sweep(BATCH)
-            for task in changed:
+        full = True
+        while full:
+            limit = self._size.rows
+            with self._size.statement(limit):
+                swept = await self._store.sweep(
+                    limit, holder=self._worker.holder, holds=self._worker.holds
+                )
+            for task in swept.changed:
+                if (failed := failure(task)) is not None:
+                    self._events.emit(failed)
                 self._events.emit(TaskChanged(task))
+            if swept.spared:
+                # This process was kept from extending, or the clock was set.
+                await self._worker.extend(swept.spared)
+            full = swept.found == limit
         await self._forget()
         return self._interval
 
     async def _forget(self) -> None:
         while True:
             began = time.monotonic()
-            full = await self._store.forget(self._limit) == self._limit
+            try:
+                full = await self._store.forget(self._limit) == self._limit
+            except StatementTooSlowError:
+                self._limit = max(1, self._limit // 2)
+                raise
             taken = time.monotonic() - began
             if not full:
                 return

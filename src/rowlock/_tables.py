@@ -11,17 +11,21 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
+    FromClause,
     Integer,
     MetaData,
     Table,
     Text,
     Uuid,
+    and_,
+    literal_column,
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0006"
+REVISION = "0007"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -93,7 +97,21 @@ task = Table(
     Column("cancel_requested", TimeType),
     Column("schedule_id", _NAME),
     Column("scheduled_for", TimeType),
+    # The instant of the last claim.
+    Column("date_started", TimeType),
+    # The last attempts that were no success: a JSON array, which `Dialect.appended` writes.
+    Column("attempts", JsonType),
 )
+
+
+def key_taken(table: FromClause) -> ColumnElement[bool]:
+    """The rows whose key no other task of their type can have."""
+    # As literals: a partial index is not matched by parameters.
+    ended = [literal_column("'failed'", Text), literal_column("'cancelled'", Text)]
+    return and_(table.c.key.is_not(None), table.c.status.not_in(ended))
+
+
+KEY_TAKEN = key_taken(task)
 
 # `token` changes with every write, which is what a compare-and-set compares. `next_trigger` is
 # the earliest of the `times`, and null while nothing is to trigger.

@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from math import inf
 from typing import Any
 
+from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._concurrent import ConcurrentPool
 from rowlock._endings import Ending, describe
 from rowlock._events import (
@@ -25,10 +27,12 @@ from rowlock._events import (
     RowUnreadable,
     SchedulesChanged,
     TaskChanged,
+    WorkerStopped,
 )
+from rowlock._failures import failure, last_failure
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
-from rowlock._leases import LeaseThread
+from rowlock._leases import LeaseThread, lock_timeout
 from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
@@ -40,13 +44,19 @@ from rowlock._store import Store
 from rowlock._sweeper import Sweeper
 from rowlock._turns import Turns
 from rowlock.errors import DatabaseUnavailableError, InvalidPayloadError
-from rowlock.models import Limits
+from rowlock.models import Limits, Task, TaskStatus
 
 FINISH_BATCH = 1000
 # No statement is to take long to make and to send, however large the results are.
 FINISH_LENGTH = 16 * 2**20
 MAX_UNFINISHED = 2000
 _FOREVER = 3600.0
+_END_OF = {
+    TaskStatus.SUCCESS: "succeeded",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.PENDING: "retried",
+    TaskStatus.CANCELLED: "cancelled",
+}
 _LAST_WRITES = 5.0
 _LOOK_AGAIN = 1.0
 # Requests to cancel are looked for so many seconds apart.
@@ -112,20 +122,45 @@ class Worker:
         self._solo = Solo(store.max_lost_workers)
         # To be put back, and held until they are.
         self._unwanted: dict[tuple[str, int], Job] = {}
+        # Whether the last try to do so failed, and `time.monotonic()` when those are tried again
+        # whose rows somebody has locked.
+        self._release_failed = False
+        self._release_again_at = 0.0
+        # Outcomes that wait for the lock of somebody else, or were too slow by themselves.
+        self._aside: list[Outcome] = []
+        self._aside_again_at = 0.0
+        self._claim_size = BatchSize(MOST_OF_A_CLAIM)
+        self._finish_size = BatchSize(FINISH_BATCH)
+        self._release_size = BatchSize(FINISH_BATCH)
+        self._began_at = time.monotonic()
+        self._ends: Counter[str] = Counter()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
         self._cancels = Loop("cancel", self.heed, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
-        self._sweeper = Sweeper(store, events, settings.sweep_interval)
-        self._leases = LeaseThread(self, store.sibling(), events, settings.lease)
+        self._sweeper = Sweeper(store, events, settings.sweep_interval, self)
+        self._leases = LeaseThread(
+            self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
+        )
         self._tasks: dict[Loop, asyncio.Task[None]] = {}
 
     # What runs where.
 
-    def start(self) -> None:
-        """Begin to claim."""
-        self._leases.start()
+    async def start(self, handlers: Iterable[Handler]) -> None:
+        """Begin to claim.
+
+        Raises:
+            DatabaseUnavailableError: if no connection can be had, for leases or for the rest.
+        """
+        await self._leases.start()
+        try:
+            await self._store.keep_alive()
+        except BaseException:
+            await asyncio.to_thread(self._leases.stop)
+            raise
+        for handler in handlers:
+            self.set_handler(handler)
         loops = [
             self._claims,
             self._finishes,
@@ -161,6 +196,7 @@ class Worker:
         hurried.cancel()
         late = [job for pool in pools for job in pool.running]
         for job in late:
+            job.begun = True
             job.abandon()
         await self._put_back(late)
         await asyncio.wait({closing}, timeout=1)
@@ -171,12 +207,21 @@ class Worker:
         closing.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
-                while self._outcomes:
+                while self._outcomes or self._aside:
                     self._finishes.wake()
                     await asyncio.sleep(0.005)
         await self._end(self._finishes, self._reports.loop, self._cancels)
         if self._side_tasks:
             await asyncio.wait(self._side_tasks, timeout=_LAST_WRITES)
+
+    def tally(self) -> WorkerStopped:
+        """Return what became of what this worker has held."""
+        names = ("succeeded", "failed", "retried", "cancelled", "lost", "released")
+        return WorkerStopped(
+            worker=self.holder,
+            seconds=time.monotonic() - self._began_at,
+            **{name: self._ends[name] for name in names},
+        )
 
     def hurry(self) -> None:
         """End the grace period of a `stop` that is under way."""
@@ -251,7 +296,7 @@ class Worker:
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
         if self._unwanted or any(pool.waits for pool in self._pools.values()):
             poll = min(poll, _LOOK_AGAIN)
-        if self._unwanted:
+        if self._unwanted and self._release_failed:
             return poll
         if left := self._solo.left(self._held):
             return min(poll, left)
@@ -309,7 +354,8 @@ class Worker:
         cleared = False
         try:
             await self._put_back([*waiting, *(job for job in jobs if job is not alone)])
-            cleared = not self._unwanted
+            # What somebody has locked cannot be lost with it, either.
+            cleared = not self._release_failed
         finally:
             if not cleared:
                 self._unwanted[alone.key] = alone
@@ -319,7 +365,7 @@ class Worker:
 
     def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
         pools = dict(self._pools)
-        most = 1 if self._solo.wary else MOST_OF_A_CLAIM
+        most = 1 if self._solo.wary else self._claim_size.rows
         rooms = {name: min(pool.room(), most) for name, pool in pools.items()}
         return pools, {name: room for name, room in rooms.items() if room}
 
@@ -328,13 +374,14 @@ class Worker:
         # Before: whoever comes meanwhile wants to see what is not asked for.
         observed = {name for name in rooms if self._observed(name)}
         try:
-            rows = await self._store.claim(self.holder, rooms, self._lease, rows=bool(observed))
+            with self._claim_size.statement(sum(rooms.values())):
+                rows = await self._store.claim(self.holder, rooms, self._lease, rows=bool(observed))
             if rows and time.monotonic() - leased_at > self._settings.lease / 3:
                 # The answer came late (a handler blocked the loop): some leases may be lost.
                 leased_at = time.monotonic()
                 attempts = [(row.id, row.attempt) for row in rows]
-                kept = await self._store.extend(self.holder, attempts, self._lease)
-                rows = [row for row in rows if row.id in kept]
+                kept, locked = await self._store.extend(self.holder, attempts, self._lease)
+                rows = [row for row in rows if row.id in kept or row.id in locked]
             jobs = [Job(row, claimed_at, pools[row.type]) for row in rows]
             for job in jobs:
                 job.leased_at = leased_at
@@ -389,24 +436,43 @@ class Worker:
     async def _put_back(self, jobs: Iterable[Job]) -> None:
         # Held until that is done, so that their leases are extended: to lose one more worker may
         # be the end of a task. What fails is tried again before the next claim.
-        self._unwanted.update((job.key, job) for job in jobs)
-        attempts = list(self._unwanted)
+        new = {job.key: job for job in jobs}
+        again = self._release_failed or time.monotonic() >= self._release_again_at
+        attempts = [*new, *(self._unwanted if again else ())]
+        self._unwanted.update(new)
         if not attempts:
             return
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES / 2):
                 await self._reports.write()
         # If the database is gone, the leases run out and another worker's sweeper does it.
+        self._release_failed = True
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WRITES / 2):
-                released = await self._store.release(self.holder, attempts)
-                for attempt in attempts:
-                    self._unwanted.pop(attempt, None)
-                    self._held.pop(attempt, None)
-                for task in released:
-                    self._events.emit(TaskChanged(task))
-                if released and self._settings.notify:
-                    await self._store.hint({task.type for task in released})
+                while attempts:
+                    some = attempts[: self._release_size.rows]
+                    await self._release(some)
+                    del attempts[: len(some)]
+                self._release_failed = False
+
+    async def _release(self, attempts: list[tuple[str, int]]) -> None:
+        begun = {key for key in attempts if self._unwanted[key].begun}
+        # Those that somebody had locked are asked about without waiting.
+        wait = not self._release_again_at
+        with self._release_size.statement(len(attempts)):
+            released, locked = await self._store.release(
+                self.holder, attempts, begun=begun, wait=wait
+            )
+        self._release_again_at = time.monotonic() + _LOOK_AGAIN if locked else 0.0
+        for key in attempts:
+            if key[0] not in locked:
+                self._unwanted.pop(key, None)
+                self._held.pop(key, None)
+        self._ends["released"] += len(released)
+        for task in released:
+            self._events.emit(TaskChanged(task))
+        if released and self._settings.notify:
+            await self._store.hint({task.type for task in released})
 
     # Finishing.
 
@@ -419,10 +485,29 @@ class Worker:
 
     async def finish(self) -> float:
         """Write the outcomes gathered so far; those that come meanwhile go together next."""
+        slow: list[Outcome] = []
+        if batch := self._next_batch(self._outcomes):
+            # First: the next attempt may begin as soon as this one has ended, and reads it.
+            await self._reports.write()
+            slow = await self._write(batch)
+            self._outcomes[: len(batch)] = slow
+            if len(batch) == 1:
+                # Too slow by itself: the others do not wait for it.
+                self._aside += slow
+                del self._outcomes[: len(slow)]
+        if self._aside and time.monotonic() >= self._aside_again_at:
+            await self._write_aside()
+        if slow:
+            raise StatementTooSlowError(f"{len(slow)} outcomes in one statement are too slow")
+        if self._outcomes:
+            return 0.0
+        return _LOOK_AGAIN if self._aside else _FOREVER
+
+    def _next_batch(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         batch: list[Outcome] = []
         seen: set[str] = set()
         length = 0
-        for outcome in self._outcomes[:FINISH_BATCH]:
+        for outcome in islice(outcomes, self._finish_size.rows):
             if outcome.row.id in seen:
                 break  # two attempts of one task: the fence decides each by itself
             if length > FINISH_LENGTH:
@@ -430,41 +515,67 @@ class Worker:
             seen.add(outcome.row.id)
             batch.append(outcome)
             length += outcome.ending.length
-        if not batch:
-            return _FOREVER
-        # First: the next attempt may begin as soon as this one has ended, and reads it.
-        await self._reports.write()
-        await self._write(batch)
-        del self._outcomes[: len(batch)]
-        return 0.0 if self._outcomes else _FOREVER
+        return batch
 
-    async def _write(self, batch: list[Outcome]) -> None:
+    async def _write_aside(self) -> None:
+        """Try again what was put aside; those whose rows are still locked are left out at once."""
+        await self._reports.write_locked()
+        waiting, self._aside = self._aside, []
+        try:
+            while batch := self._next_batch(waiting):
+                self._aside += await self._write(batch, wait=False)
+                del waiting[: len(batch)]
+        finally:
+            self._aside += waiting
+            self._aside_again_at = time.monotonic() + _LOOK_AGAIN
+
+    async def _write(self, batch: list[Outcome], *, wait: bool = True) -> list[Outcome]:
+        """Write outcomes; return those that were too slow together, of which nothing is stored."""
         wanted = any(self._observed(outcome.row.type) for outcome in batch)
         try:
             async with self._turns.turn():
-                done = await self._store.finish(self.holder, batch, rows=wanted)
+                done = await self._store.finish(self.holder, batch, rows=wanted, wait=wait)
         except DatabaseUnavailableError:
             raise
         except Exception as error:
-            await self._write_one_by_one(batch, error)
-            return
+            return await self._write_one_by_one(batch, error)
+        slow: list[Outcome] = []
+        for outcome in batch:
+            if outcome.row.id in done.unsent:
+                slow.append(outcome)
+            elif outcome.row.id in done.locked:
+                self._aside.append(outcome)
+            else:
+                self._written(outcome, done.tasks)
+        if slow:
+            self._finish_size.too_slow(len(batch))
+        else:
+            self._finish_size.worked()
         if any(outcome.retries for outcome in batch):
             self._claims.wake()  # it sleeps until what was due first before
-        for outcome in batch:
-            row = outcome.row
-            self._held.pop((row.id, row.attempt), None)
-            if row.id not in done:
-                self._events.emit(AttemptLost(row.id, row.attempt))
-            elif (task := done[row.id]) is not None:
-                self._events.emit(TaskChanged(task))
         if self._solo.ended(self._held):
             self._claims.wake()
+        return slow
 
-    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
-        if len(batch) > 1:
-            for outcome in batch:
-                await self._write([outcome])
+    def _written(self, outcome: Outcome, tasks: Mapping[str, Task | None]) -> None:
+        row = outcome.row
+        self._held.pop((row.id, row.attempt), None)
+        if row.id not in tasks:
+            self._ends["lost"] += 1
+            self._events.emit(AttemptLost(row.id, row.attempt))
             return
+        task = tasks[row.id]
+        self._ends[_END_OF[outcome.status if task is None else task.status]] += 1
+        if outcome.ending.error is not None:
+            failed = last_failure(outcome) if task is None else failure(task)
+            if failed is not None:
+                self._events.emit(failed)
+        if task is not None:
+            self._events.emit(TaskChanged(task))
+
+    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> list[Outcome]:
+        if len(batch) > 1:
+            return [slow for outcome in batch for slow in await self._write([outcome])]
         row = batch[0].row
         self._events.emit(OutcomeRefused(row.id, row.attempt, error))
         refusal = InvalidPayloadError(f"the database refused the outcome: {type(error).__name__}")
@@ -472,8 +583,8 @@ class Worker:
         if batch[0].ending.error == text:
             # Not even that can be written: the lease runs out, and the sweeper counts it.
             self._held.pop((row.id, row.attempt), None)
-            return
-        await self._write([Outcome(row, Ending(error=text))])
+            return []
+        return await self._write([Outcome(row, Ending(error=text))])
 
     # Progress, and requests to cancel.
 
@@ -508,6 +619,21 @@ class Worker:
 
     # Leases.
 
+    def holds(self, key: tuple[str, int]) -> bool:
+        """Whether this worker goes on with an attempt."""
+        return key in self._held
+
+    async def extend(self, keys: Iterable[tuple[str, int]]) -> None:
+        """Extend leases; what is refused is lost."""
+        jobs = [self._held[key] for key in keys if key in self._held]
+        began = time.monotonic()
+        kept, locked = await self._store.extend(self.holder, [job.key for job in jobs], self._lease)
+        for job in jobs:
+            if job.row.id in kept:
+                job.leased_at = began
+            elif job.row.id not in locked:
+                self.lose(job)
+
     def leased_before(self, age: float) -> list[Job]:
         """Return the jobs whose lease is older than `age` seconds. Called by the lease thread."""
         limit = time.monotonic() - age
@@ -519,6 +645,7 @@ class Worker:
         if job.over or key not in self._held or key in self._unwanted:
             return
         del self._held[key]
+        self._ends["lost"] += 1
         self._events.emit(AttemptLost(*key))
         job.pool.discard(job)
 

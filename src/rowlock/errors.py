@@ -4,7 +4,8 @@
 RowlockError
 ├── InvalidArgumentError (also a ValueError)
 │   ├── InvalidPayloadError
-│   └── InvalidCursorError
+│   ├── InvalidCursorError
+│   └── DuplicateKeyError
 ├── SchemaError
 ├── QueueClosedError
 ├── DatabaseUnavailableError
@@ -33,6 +34,18 @@ class InvalidPayloadError(InvalidArgumentError):
 
 class InvalidCursorError(InvalidArgumentError):
     """A cursor is damaged, or belongs to another sort, direction or filter."""
+
+
+class DuplicateKeyError(InvalidArgumentError):
+    """A task that has neither failed nor been cancelled has the key already.
+
+    Attributes:
+        task_id: the id of that task.
+    """
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
 
 class SchemaError(RowlockError):

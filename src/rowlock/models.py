@@ -224,6 +224,28 @@ class TaskProgress(_Model):
     checkpoint: Any = None
 
 
+class TaskAttempt(_Model):
+    """One attempt of a task that was no success.
+
+    Attributes:
+        attempt: its number; the first is 1.
+        worker: who held the task.
+        started: when it was claimed.
+        ended: when its outcome was stored.
+        outcome: "failed", "timeout" (its handler ran for too long), "lost" (its worker died or
+            was cut off), "cancelled", or "released" (it was put back while it ran, which costs
+            no try).
+        error: why; of a long one the texts are cut, and the stacks of its causes left out.
+    """
+
+    attempt: int
+    worker: str
+    started: Instant | None = None
+    ended: Instant
+    outcome: str
+    error: TaskError | None = None
+
+
 class Task(_Model):
     """A task as it is stored.
 
@@ -235,6 +257,7 @@ class Task(_Model):
         retries_remaining: how many retries are left, None for no bound.
         date_created: when it was created.
         date_modified: when its row changed last.
+        date_started: when its last attempt was claimed.
         date_completed: when it ended as success or failed.
         date_cancelled: when it was cancelled.
         date_retain_until: when its row may be removed; None until it has ended, or for ever.
@@ -249,6 +272,7 @@ class Task(_Model):
         progress: what a handler last said about it; kept over retries.
         schedule_id: the scheduled task that created it.
         scheduled_for: the instant at which that was due.
+        attempts: the last 20 attempts that were no success, the oldest first.
     """
 
     id: str
@@ -258,6 +282,7 @@ class Task(_Model):
     retries_remaining: int | None = None
     date_created: Instant
     date_modified: Instant
+    date_started: Instant | None = None
     date_completed: Instant | None = None
     date_cancelled: Instant | None = None
     date_retain_until: Instant | None = None
@@ -272,6 +297,7 @@ class Task(_Model):
     progress: TaskProgress | None = None
     schedule_id: str | None = None
     scheduled_for: Instant | None = None
+    attempts: list[TaskAttempt] = []
 
 
 class TaskPage(_Model):
@@ -465,8 +491,9 @@ class NewTask:
     _: KW_ONLY
     retry_count: int | None = None
     retry_interval: Duration | None = None
-    retain_for: Duration = 0
+    retain_for: Duration | None = None
     priority: int = 0
     run_at: datetime | None = None
     delay: Duration | None = None
     key: str | None = None
+    on_duplicate: Literal["return", "raise"] = "return"

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from importlib.metadata import version
 from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -22,15 +23,16 @@ from sqlalchemy.ext.asyncio import (
 from rowlock import _arguments as check
 from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
-from rowlock._events import Events, TaskChanged
+from rowlock._events import Events, TaskChanged, WorkerStarted
 from rowlock._handlers import Handler
 from rowlock._ids import new_id
 from rowlock._inserts import Inserts
 from rowlock._json import dumps
 from rowlock._loop import Loop
 from rowlock._operations import NewRow
+from rowlock._statements import KEEP_IF_FAILED
 from rowlock._store import Store
-from rowlock._url import async_url, default_database
+from rowlock._url import async_url, default_database, shown
 from rowlock.errors import (
     DatabaseUnavailableError,
     InvalidArgumentError,
@@ -97,6 +99,9 @@ class TaskQueue:
         notify: False to do without hints (NOTIFY on PostgreSQL, looking at the file on SQLite)
             and rely on polling, as behind a pooler that does not pass LISTEN.
         limits: how large what is stored may be.
+        keep_failed: milliseconds that a task which ended as failed is kept where its creator
+            gave no `retain_for`, so that somebody can look at it and retry it; -1 for ever, 0
+            until the next pass of the sweeper. The setting of the queue counts that runs it.
 
     Raises:
         InvalidArgumentError: for an unknown database or a setting out of bounds.
@@ -114,6 +119,7 @@ class TaskQueue:
         stop_timeout: Duration = 30_000,
         notify: bool = True,
         limits: Limits | None = None,
+        keep_failed: Duration = timedelta(days=7),
     ) -> None:
         if not isinstance(database, AsyncEngine):
             database = async_url(default_database() if database is None else database)
@@ -126,6 +132,7 @@ class TaskQueue:
             "max_lost_workers", max_lost_workers, 1, check.MAX_INTEGER
         )
         self._stop_timeout = check.duration("stop_timeout", stop_timeout)
+        self._keep_failed = _retention("keep_failed", keep_failed)
         if not isinstance(notify, bool):
             check.refuse("notify", notify, "a bool")
         if limits is not None and not isinstance(limits, Limits):
@@ -137,6 +144,7 @@ class TaskQueue:
         self._events = Events()
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
         self._opened: Store | None = None
+        self._worker_store: Store
         self._closing: asyncio.Future[None] | None = None
         self._inserts: Inserts
         self._worker: Worker | None = None
@@ -176,6 +184,7 @@ class TaskQueue:
             self._database,
             retry_interval=self._retry_interval,
             max_lost_workers=self._max_lost_workers,
+            keep_failed=self._keep_failed,
         )
         try:
             await store.open()
@@ -183,6 +192,7 @@ class TaskQueue:
             await store.close()
             raise
         self._opened = store
+        self._worker_store = store.for_worker()
         self._inserts = Inserts(store)
         if self._notify:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
@@ -204,14 +214,19 @@ class TaskQueue:
         store, self._opened = self._opened, None
         if store is not None:
             # To its end though the caller is cancelled: nobody else could close it any more.
-            self._closing = asyncio.ensure_future(store.close())
+            self._closing = asyncio.ensure_future(_close({store, self._worker_store}))
             await asyncio.shield(self._closing)
 
     @property
     def _store(self) -> Store:
         if self._opened is None:
-            raise QueueClosedError("the queue is not open: use `async with queue:` or open()")
+            raise _not_open()
         return self._opened
+
+    @property
+    def _shown(self) -> str:
+        url = self._database.url if isinstance(self._database, AsyncEngine) else self._database
+        return shown(url)
 
     # Handlers.
 
@@ -256,14 +271,19 @@ class TaskQueue:
             await self._worker.remove_handler(task_type)
 
     async def start(self) -> None:
-        """Begin to run tasks of the registered types in this process, and to sweep."""
+        """Begin to run tasks of the registered types in this process, and to sweep.
+
+        Raises:
+            DatabaseUnavailableError: if the connections that a worker needs cannot be had.
+        """
         from rowlock._worker import Worker, WorkerSettings
 
-        store = self._store
+        if self._opened is None:
+            raise _not_open()
         if self._worker is not None:
             return
-        self._worker = Worker(
-            store,
+        self._worker = worker = Worker(
+            self._worker_store,
             self._events,
             WorkerSettings(
                 lease=self._lease / 1000,
@@ -275,10 +295,21 @@ class TaskQueue:
             ),
             self._callbacks_of.__contains__,
         )
-        self._events.worker = self._worker.holder
-        for handler in self._handlers.values():
-            self._worker.set_handler(handler)
-        self._worker.start()
+        self._events.worker = worker.holder
+        try:
+            await worker.start(self._handlers.values())
+        except BaseException:
+            self._worker = self._events.worker = None
+            raise
+        self._events.emit(
+            WorkerStarted(
+                worker=worker.holder,
+                version=version("rowlock"),
+                database=self._shown,
+                revision=self._store.revision,
+                types=", ".join(map(str, self._handlers.values())) or "none",
+            )
+        )
         for companion in self._companions:
             companion.start()
 
@@ -309,7 +340,10 @@ class TaskQueue:
     async def _stop(self, worker: Worker) -> None:
         timeout = self._stop_timeout / 1000
         stops = (companion.stop(timeout) for companion in self._companions)
-        await asyncio.gather(worker.stop(), *stops)
+        try:
+            await asyncio.gather(worker.stop(), *stops)
+        finally:
+            self._events.emit(worker.tally())
 
     # Tasks.
 
@@ -320,11 +354,12 @@ class TaskQueue:
         *,
         retry_count: int | None = None,
         retry_interval: Duration | None = None,
-        retain_for: Duration = 0,
+        retain_for: Duration | None = None,
         priority: int = 0,
         run_at: datetime | None = None,
         delay: Duration | None = None,
         key: str | None = None,
+        on_duplicate: Literal["return", "raise"] = "return",
         connection: AsyncConnection | AsyncSession | None = None,
     ) -> str:
         """Store a task. It is durable when this returns (or when the caller's transaction is).
@@ -335,21 +370,25 @@ class TaskQueue:
             retry_count: how often a failure is tried again; None for ever, 0 never.
             retry_interval: milliseconds between two tries; None for the queue's default.
             retain_for: milliseconds that the row is kept after its end; 0 removes it at once,
-                -1 keeps it for ever.
+                -1 keeps it for ever. None: it is removed at once, but if it has failed, kept for
+                the `keep_failed` of the queue that ran it.
             priority: the higher first, among the due tasks of a type.
             run_at: not before this instant.
             delay: not before so many milliseconds from now; excludes `run_at`.
-            key: an idempotency key: if a task with it is in the table, no row is made.
+            key: an idempotency key, unique among the tasks of the type that have neither failed
+                nor been cancelled: if one has it, no row is made.
+            on_duplicate: what then: "return" the id of that task, or "raise".
             connection: the caller's own connection or session; the task commits or rolls back
                 with it. On SQLite a transaction that spans an `await` keeps every writer
                 waiting, so commit soon.
 
         Returns:
-            The id of the task: 32 lower-case hex digits; with a `key` that is in the table, of
-            the task that has it.
+            The id of the task: 32 lower-case hex digits; with a `key` that a task has, of that
+            task.
 
         Raises:
-            InvalidArgumentError: if an argument is refused; InvalidPayloadError for the payload.
+            InvalidArgumentError: if an argument is refused; InvalidPayloadError for the payload;
+                DuplicateKeyError with `on_duplicate="raise"`, if a task has the key.
             QueueClosedError: if the queue is not open.
             DatabaseUnavailableError: if the database cannot be reached.
         """
@@ -365,6 +404,7 @@ class TaskQueue:
                 run_at=run_at,
                 delay=delay,
                 key=key,
+                on_duplicate=on_duplicate,
             )
         )
         if connection is not None:
@@ -392,7 +432,8 @@ class TaskQueue:
             The ids in the order given; new ones ascend.
 
         Raises:
-            InvalidArgumentError: if an argument of any of them is refused; nothing is stored.
+            InvalidArgumentError: if an argument of any of them is refused, or one that is to
+                raise has a key that a task has; nothing is stored.
             QueueClosedError: if the queue is not open.
             DatabaseUnavailableError: if the database cannot be reached.
         """
@@ -428,6 +469,9 @@ class TaskQueue:
 
         Returns:
             False if it is neither; then nothing has changed.
+
+        Raises:
+            DuplicateKeyError: if another task has got its key since it ended.
         """
         task = await self._store.retry(check.task_id("task_id", task_id))
         if task is None:
@@ -530,7 +574,8 @@ class TaskQueue:
         limits = self._limits
         if task.run_at is not None and task.delay is not None:
             check.refuse("delay", task.delay, "only one of run_at and delay")
-        keep_for_ever = type(task.retain_for) is int and task.retain_for == -1
+        if task.on_duplicate not in ("return", "raise"):
+            check.refuse("on_duplicate", task.on_duplicate, "'return' or 'raise'")
         return NewRow(
             id=new_id() if task_id is None else task_id,
             type=check.label("task_type", task.task_type, limits.name_length),
@@ -548,13 +593,16 @@ class TaskQueue:
             retry_interval=None
             if task.retry_interval is None
             else check.duration("retry_interval", task.retry_interval),
-            retain_for=-1 if keep_for_ever else check.duration("retain_for", task.retain_for),
+            retain_for=KEEP_IF_FAILED
+            if task.retain_for is None
+            else _retention("retain_for", task.retain_for),
             priority=check.integer(
                 "priority", task.priority, -check.MAX_INTEGER, check.MAX_INTEGER
             ),
             run_at=None if task.run_at is None else check.instant("run_at", task.run_at),
             delay=0 if task.delay is None else check.duration("delay", task.delay),
             key=None if task.key is None else check.label("key", task.key, limits.name_length),
+            refuses=task.on_duplicate == "raise",
         )
 
     async def _create_on(
@@ -594,6 +642,21 @@ class TaskQueue:
             self._hinted |= hinted
             raise
         return _NO_HINT
+
+
+def _retention(name: str, value: Duration) -> int:
+    if type(value) is int and value == -1:
+        return -1
+    return check.duration(name, value)
+
+
+def _not_open() -> QueueClosedError:
+    return QueueClosedError("the queue is not open: use `async with queue:` or open()")
+
+
+async def _close(stores: Iterable[Store]) -> None:
+    for store in stores:
+        await store.close()
 
 
 def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:

@@ -83,7 +83,7 @@ class TaskScheduler:
         payload: Any = None,
         retry_count: int | None = None,
         retry_interval: Duration | None = None,
-        retain_for: Duration = 0,
+        retain_for: Duration | None = None,
         priority: int = 0,
         delay: Duration | None = None,
         misfire: Literal["coalesce", "catch_up"] = "coalesce",
@@ -109,7 +109,8 @@ class TaskScheduler:
             payload: of those tasks; this and the following as in `TaskQueue.create`.
             retry_count: how often a failure is tried again; None for ever.
             retry_interval: milliseconds between two tries; None for the queue's default.
-            retain_for: milliseconds that a row is kept after its end; -1 for ever.
+            retain_for: milliseconds that a row is kept after its end; -1 for ever; None until
+                its end, but if it has failed for the queue's `keep_failed`.
             priority: the higher first.
             delay: not before so many milliseconds after the trigger.
             misfire: what becomes of instants that passed while nothing ran: "coalesce" triggers
@@ -153,7 +154,7 @@ class TaskScheduler:
                 ("payload", payload, None),
                 ("retry_count", retry_count, None),
                 ("retry_interval", retry_interval, None),
-                ("retain_for", retain_for, 0),
+                ("retain_for", retain_for, None),
                 ("priority", priority, 0),
                 ("delay", delay, None),
                 ("overlap", overlap, "allow"),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from rowlock import _postgres
+from rowlock import _connections
 from rowlock._executors import InLoop
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
@@ -90,7 +90,7 @@ def _arm_method(store: Any, name: str, moment: str, crash: Crash) -> None:
 
 
 def _arm_postgres(crash: Crash) -> None:
-    fetch = _postgres._Fetch.__call__
+    fetch = _connections.Fetch.__call__
 
     async def send(self: Any, statement: Statement, parameters: Mapping[str, Any]) -> Any:
         if _sending.get() and not statement.sql.lstrip().startswith("SELECT"):
@@ -99,7 +99,7 @@ def _arm_postgres(crash: Crash) -> None:
             asyncio.get_running_loop().call_soon(crash)
         return await fetch(self, statement, parameters)
 
-    _patch(_postgres._Fetch, "__call__", send)
+    _patch(_connections.Fetch, "__call__", send)
 
 
 def _arm_sqlite(name: str, crash: Crash) -> None:

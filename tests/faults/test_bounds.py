@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from rowlock import (
     DatabaseUnavailableError,
@@ -17,6 +17,7 @@ from rowlock import (
     TaskScheduler,
     _postgres,
 )
+from rowlock._connections import Fetch
 from rowlock._ids import new_id
 from rowlock._postgres import PostgresStore
 from rowlock._url import async_url
@@ -103,11 +104,9 @@ async def test_opening_does_not_wait_for_a_silent_server(postgres_url: str) -> N
                 await TaskQueue(url).open()
 
 
-async def make_read_only(connection: AsyncConnection) -> None:
+async def make_read_only(fetch: Fetch) -> None:
     """Let a connection be one to a primary that was demoted."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    await driver.execute("SET default_transaction_read_only = on")
+    await fetch.execute("SET default_transaction_read_only = on")
 
 
 async def test_a_connection_to_a_demoted_primary_is_dropped(postgres_url: str) -> None:
@@ -115,8 +114,8 @@ async def test_a_connection_to_a_demoted_primary_is_dropped(postgres_url: str) -
     async with open_store(postgres_url) as store:
         assert isinstance(store, PostgresStore)
         await store.insert(new_row())
-        ((connection, _),) = store._warm
-        await make_read_only(connection)
+        (fetch,) = store._connections._idle
+        await make_read_only(fetch)
         with pytest.raises(DatabaseUnavailableError, match="read-only"):
             await store.insert(new_row())
         await store.insert(new_row())

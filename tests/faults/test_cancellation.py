@@ -87,19 +87,18 @@ async def assert_no_more_threads(count: int, message: str) -> None:
 async def assert_whole(queue: TaskQueue, url: str) -> None:
     """No transaction is open, every connection is in its place, and the queue works."""
     store = queue._store
-    pool = store._engine.pool
-    assert isinstance(pool, QueuePool)
 
     async def is_whole() -> bool:
         if isinstance(store, SqliteStore):
             assert store._writer is not None
+            pool = store._engine.pool
+            assert isinstance(pool, QueuePool)
             driver = (await store._writer.get_raw_connection()).driver_connection
             assert driver is not None
             return pool.checkedout() == 2 and not driver._conn.in_transaction
         assert isinstance(store, PostgresStore)
-        return (
-            pool.checkedout() == len(store._warm) and await connections(url, "state <> 'idle'") == 0
-        )
+        lent = store._connections
+        return lent._open == len(lent._idle) and await connections(url, "state <> 'idle'") == 0
 
     await eventually(is_whole, message="whole")
     assert await queue.get(await queue.create("after", retain_for=-1)) is not None
@@ -118,9 +117,8 @@ async def assert_closed(queue: TaskQueue, url: str) -> None:
 async def disconnect(store: Store) -> None:
     """Close the connections that it keeps, on PostgreSQL, where it opens them as it needs them."""
     if isinstance(store, PostgresStore):
-        while store._warm:
-            await store._warm.pop()[0].close()
-        await store._engine.dispose()
+        while store._connections._idle:
+            await store._connections.discard(store._connections._idle.pop())
 
 
 async def cancel_everywhere(

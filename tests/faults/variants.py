@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, Delete, FromClause, Text, and_, bindparam, delete, select
+from sqlalchemy import ColumnElement, FromClause, and_
 
 from rowlock import _postgres, _sqlite, _sweeper
 from rowlock._leases import LeaseThread
@@ -51,22 +51,7 @@ def _fence(*, by_holder: bool) -> None:
             conditions.append(task.c.thread_id == holder)
         return and_(*conditions)
 
-    drop = Statements._drop
-
-    def broken_drop(self: Statements, *, expired: bool) -> Delete:
-        if expired:
-            return drop(self, expired=True)
-        columns = {"id": task.c.id.type, "attempt": task.c.attempt.type}
-        batch = self.dialect.batch(columns)
-        statement = delete(task).where(
-            task.c.id.in_(select(batch.c.id)), task.c.lease_until.is_not(None)
-        )
-        if by_holder:
-            statement = statement.where(task.c.thread_id == bindparam("holder", type_=Text))
-        return statement
-
     patch(Statements, "_held", held)
-    patch(Statements, "_drop", broken_drop)
     for store in (PostgresStore, SqliteStore):
         store.sql = Statements(store.sql.dialect)
 

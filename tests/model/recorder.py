@@ -1,6 +1,7 @@
 """Writes down what a store is asked and what it answers, for `tests.model.replay`.
 
-    record(queue._store, tmp_path / f"record-{os.getpid()}")   # after open(), before start()
+    file = tmp_path / f"record-{os.getpid()}"
+    record(file, queue._store, queue._worker_store)   # after open(), before start()
 
 Each call is two lines of JSON: one before its statement is sent, one after its answer has come and
 before the caller hears of it, both with the time. The clock is the machine's monotonic one, which
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rowlock._operations import NewRow, Operation, Outcome
+from rowlock._operations import Finished, NewRow, Operation, Outcome, Swept
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock.models import Task
@@ -31,9 +32,11 @@ from tests.model.protocol import RAISED, RAISED_FOR_GOOD, RETURNED
 Fields = Mapping[str, Any]
 
 
-def record(store: Store, file: Path) -> None:
-    """Record the calls of a store from now on, and those of siblings that it makes from now on."""
-    _Recorder(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)).attach(store)
+def record(file: Path, *stores: Store) -> None:
+    """Record the calls of stores from now on, and those of siblings that they make."""
+    recorder = _Recorder(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+    for store in set(stores):
+        recorder.attach(store)
 
 
 def read(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -59,8 +62,8 @@ class _Recorder:
         """Put itself in the place of the store's methods."""
         sibling = store.sibling
 
-        def recorded_sibling() -> Store:
-            other = sibling()
+        def recorded_sibling(*arguments: int) -> Store:
+            other = sibling(*arguments)
             self.attach(other)
             return other
 
@@ -71,9 +74,9 @@ class _Recorder:
         self._inserts_new(store)
         self._inserts_on(store)
         self._wrap(store, "claim", _asked_claim, _told_claim)
-        self._wrap(store, "extend", _asked_extend, lambda kept: {"kept": sorted(kept)})
+        self._wrap(store, "extend", _asked_extend, lambda answer: {"kept": sorted(answer[0])})
         self._wrap(store, "finish", _asked_finish, _told_finish)
-        self._wrap(store, "release", _asked_attempts, _told_tasks)
+        self._wrap(store, "release", _asked_attempts, lambda answer: _told_tasks(answer[0]))
         self._wrap(store, "cancel", _asked_cancel, _told_cancel)
         self._wrap(store, "retry", _asked_one, lambda task: {"changed": task is not None})
         self._wrap(store, "remove", _asked_one, lambda removed: {"changed": removed})
@@ -118,18 +121,22 @@ class _Recorder:
     def _sweeps(self, store: Store) -> None:
         operation, method = store._sweep, store.sweep
 
-        async def recorded(*arguments: Any, **options: Any) -> tuple[int, list[Task]]:
+        async def recorded(*arguments: Any, **options: Any) -> Swept:
             seen: list[TaskRow] = []
             call = self._begin("sweep", {})
 
-            def tapped(limit: int, now: Any) -> Operation[tuple[int, list[Task]]]:
-                return _tap(operation(limit, now), lambda rows: seen.extend(store._rows(rows)))
+            def tapped(*given: Any) -> Operation[Swept]:
+                return _tap(operation(*given), lambda rows: seen.extend(store._rows(rows)))
 
             _replace(store, "_sweep", tapped)
-            found, changed = await method(*arguments, **options)
-            attempts = [[row.id, row.attempt, row.thread_id] for row in seen]
-            self._end(call, {"attempts": attempts, **_told_tasks(changed)})
-            return found, changed
+            swept = await method(*arguments, **options)
+            attempts = [
+                [row.id, row.attempt, row.thread_id]
+                for row in seen
+                if (row.id, row.attempt) not in swept.spared
+            ]
+            self._end(call, {"attempts": attempts, **_told_tasks(swept.changed)})
+            return swept
 
         _replace(store, "sweep", recorded)
 
@@ -206,19 +213,19 @@ def _asked_claim(
     return {"holder": holder, "lease": lease / 1000}
 
 
-def _asked_attempts(holder: str, attempts: Sequence[tuple[str, int]], now: Any = None) -> Fields:
+def _asked_attempts(
+    holder: str, attempts: Sequence[tuple[str, int]], now: Any = None, **options: Any
+) -> Fields:
     return {"attempts": [[task_id, attempt, holder] for task_id, attempt in attempts]}
 
 
 def _asked_extend(
-    holder: str, attempts: Sequence[tuple[str, int]], lease: int, now: Any = None
+    holder: str, attempts: Sequence[tuple[str, int]], lease: int, now: Any = None, **options: Any
 ) -> Fields:
     return {"lease": lease / 1000, **_asked_attempts(holder, attempts)}
 
 
-def _asked_finish(
-    holder: str, outcomes: Sequence[Outcome], *, rows: bool = True, now: Any = None
-) -> Fields:
+def _asked_finish(holder: str, outcomes: Sequence[Outcome], **options: Any) -> Fields:
     return {
         "attempts": [[outcome.row.id, outcome.row.attempt, holder] for outcome in outcomes],
         "endings": [_ending(outcome) for outcome in outcomes],
@@ -252,8 +259,10 @@ def _told_claim(rows: Sequence[TaskRow]) -> Fields:
     }
 
 
-def _told_finish(done: Mapping[str, Task | None]) -> Fields:
-    return {"done": {key: None if task is None else task.status for key, task in done.items()}}
+def _told_finish(done: Finished) -> Fields:
+    return {
+        "done": {key: None if task is None else task.status for key, task in done.tasks.items()}
+    }
 
 
 def _told_tasks(tasks: Sequence[Task]) -> Fields:

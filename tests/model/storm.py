@@ -34,7 +34,7 @@ async def storm(database: str, files: Sequence[Path]) -> None:
         for file in files:
             opened = open_store(database, retry_interval=10, max_lost_workers=MAX_LOST)
             store = await stack.enter_async_context(opened)
-            record(store, file)
+            record(file, store)
             stores.append(store)
         rows = [
             new_row(

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 
 from rowlock._ids import new_id
-from rowlock._operations import Operation
+from rowlock._operations import Operation, Swept
 from rowlock._statements import TaskRow
 from rowlock._store import Store
-from rowlock.models import Task
 from tests.model.protocol import CANCELLED, RETURNED, Row, cancel, claimable, fits, retry
 from tests.model.world import LOST, UNSENT, Action, Kind, Slot, State, World
 from tests.schedule_node import one
@@ -56,7 +55,7 @@ class Lockstep:
     milliseconds: int = 0
     ids: dict[int, str] = field(default_factory=dict)
     claimed: dict[tuple[int, int], TaskRow] = field(default_factory=dict)
-    sweep: tuple[Operation[tuple[int, list[Task]]], Sequence[Any]] | None = None
+    sweep: tuple[Operation[Swept], Sequence[Any]] | None = None
     creates: int = 0
 
     @property
@@ -83,7 +82,7 @@ class Lockstep:
                 if action.reply != UNSENT:
                     await self.write(before, action, slot)
             case "sweeper reads":
-                operation = self.store._sweep(10, self.now)
+                operation = self.store._sweep(10, self.now, None, lambda key: False)
                 self.sweep = operation, await self.store.read(one(*next(operation)))
                 assert len(self.sweep[1]) == 1
             case "sweeper writes":
@@ -124,13 +123,13 @@ class Lockstep:
         key, holder = (task_id, slot.held.attempt), slot.held.holder
         row = self.claimed[slot.life, slot.held.attempt]
         if action.name == "extend":
-            accepted = task_id in await self.store.extend(holder, [key], LEASE, self.now)
+            accepted = task_id in (await self.store.extend(holder, [key], LEASE, self.now))[0]
         elif action.name == "release":
-            accepted = bool(await self.store.release(holder, [key], self.now))
+            accepted = bool((await self.store.release(holder, [key], self.now))[0])
         else:
             outcome = success(row) if action.ending == RETURNED else failure(row)
             rows = action.reply != LOST
-            done = await self.store.finish(holder, [outcome], rows=rows, now=self.now)
+            done = (await self.store.finish(holder, [outcome], rows=rows, now=self.now)).tasks
             accepted = task_id in done
             task, after = done.get(task_id), self.state.row
             if task is not None and after is not None:
@@ -141,12 +140,10 @@ class Lockstep:
         assert self.sweep is not None
         assert before.read is not None
         operation, rows = self.sweep
-        _, changed = await self.store._write(self.rest(operation, rows))
-        assert bool(changed) == fits(before.row, before.read[0], WORLD.rules.sweep)
+        swept = await self.store._write(self.rest(operation, rows))
+        assert bool(swept.changed) == fits(before.row, before.read[0], WORLD.rules.sweep)
 
-    def rest(
-        self, operation: Operation[tuple[int, list[Task]]], rows: Sequence[Any]
-    ) -> Operation[tuple[int, list[Task]]]:
+    def rest(self, operation: Operation[Swept], rows: Sequence[Any]) -> Operation[Swept]:
         """What follows the first statement of a sweep, at its own time."""
         try:
             while True:
@@ -155,7 +152,7 @@ class Lockstep:
                     parameters = {**parameters, "now": self.store.instant(self.now)}
                 rows = yield statement, parameters
         except StopIteration as stop:
-            value: tuple[int, list[Task]] = stop.value
+            value: Swept = stop.value
             return value
 
     async def client(self, name: str, row: Row) -> None:
@@ -194,7 +191,7 @@ class Lockstep:
         if not claimable(row):
             assert await self.store.claim("nobody", {"t": 1}, LEASE, self.now) == []
         if row is None or not row.expired:
-            assert await self.store.sweep(10, self.now) == (0, [])
+            assert await self.store.sweep(10, self.now) == (0, [], [])
         if row is None or not row.dated:
             assert await self.store.forget(10, self.now) == 0
         task_id = self.ids.get(self.state.lives, new_id())

@@ -47,8 +47,8 @@ async def zombie(database: str, directory: Path, other_holder: str = "other") ->
     """A worker stalls past its lease, another takes the task over; both finish, and once more."""
     files = [directory / "one", directory / "other"]
     async with open_store(database, retry_interval=0) as one, open_store(database) as other:
-        record(one, files[0])
-        record(other, files[1])
+        record(files[0], one)
+        record(files[1], other)
         row = new_row(run_at=None, retries_remaining=1)
         await one.insert(row)
         (first,) = await one.claim("one", {"t": 1}, 200)
@@ -239,7 +239,7 @@ async def test_a_row_of_a_callers_transaction_may_be_there_or_not(
 ) -> None:
     file = tmp_path / "record"
     async with open_store(sqlite_url) as store:
-        record(store, file)
+        record(file, store)
         for commits in (True, False):
             async with store._engine.connect() as connection:
                 row = new_row(run_at=None)
@@ -256,7 +256,7 @@ async def test_concurrent_calls_are_put_in_order(sqlite_url: str, tmp_path: Path
     """Fails if calls are taken in the order in which they began, or ended."""
     file = tmp_path / "record"
     async with open_store(sqlite_url) as store:
-        record(store, file)
+        record(file, store)
         await store.insert(new_row(run_at=None))
         row = await claim_one(store, now=None, lease=60_000)
         await store.finish("worker", [success(row)])
@@ -276,7 +276,7 @@ async def test_concurrent_calls_are_put_in_order(sqlite_url: str, tmp_path: Path
 async def test_a_line_that_was_cut_is_left_out(sqlite_url: str, tmp_path: Path) -> None:
     file = tmp_path / "record"
     async with open_store(sqlite_url) as store:
-        record(store, file)
+        record(file, store)
         await asyncio.gather(*(store.insert(new_row()) for _ in range(3)))
     file.write_bytes(file.read_bytes()[:-5])
     assert [("ended" in call) for call in read([file])].count(False) == 1

@@ -41,14 +41,13 @@ _LEASED = "task.c.lease_until.is_not(None)"
 def _finish(*conditions: str) -> tuple[Edit, ...]:
     """Guard success, failure and removal by these conditions on a row beside its id."""
     guard = f"and_(task.c.id == batch.c.id{''.join(f', {each}' for each in conditions)})"
-    dropped = f"delete(task).where(task.c.id.in_(select(batch.c.id)), {', '.join(conditions)})"
     success = "\n            .values(\n                status=constant(TaskStatus.SUCCESS),"
     failed = ".where(self._held(batch, holder))"
-    drop = f"statement.where({_HOLDER})\n        return"
+    drop = "self.dialect.delete(batch, self._held(batch, holder)"
     return (
         (STATEMENTS, f".where({_HELD}){success}", f".where({guard}){success}"),
         (STATEMENTS, failed, f".where(self._held(batch, holder) if expired else {guard})"),
-        (STATEMENTS, drop, f"{dropped}\n        return"),
+        (STATEMENTS, drop, f"{drop} if expired else {guard}"),
     )
 
 
@@ -60,17 +59,17 @@ def _extension(*conditions: str) -> tuple[Edit, ...]:
 
 def _sweep(*conditions: str) -> tuple[Edit, ...]:
     """Guard what the sweeper writes by these conditions, and look at the clock only as it reads."""
-    fail = "and_(task.c.id == batch.c.id, " + ", ".join(conditions) + ")"
-    drop = "delete(task).where(task.c.id.in_(select(batch.c.id)), " + ", ".join(conditions) + ")"
+    held = "self._held(batch, holder)"
+    guard = "and_(task.c.id == batch.c.id, " + ", ".join(conditions) + ")"
     if "holder" in conditions:
-        fail, drop = "self._held(batch, holder)", "statement"
-    expired = "        if expired:\n            statement = "
-    clock = f"{expired}statement.where(task.c.lease_until <= self._now)\n"
-    failed = ".where(self._held(batch, holder))"
+        guard = held
+    clock = "statement.where(task.c.lease_until <= self._now)"
+    drop = "self.dialect.delete(batch, "
     return (
-        (STATEMENTS, failed, f".where({fail} if expired else self._held(batch, holder))"),
-        (STATEMENTS, f"{clock}        return", "        return"),
-        (STATEMENTS, f"{clock}        else:", f"{expired}{drop}\n        else:"),
+        (STATEMENTS, f".where({held})", f".where({guard} if expired else {held})"),
+        (STATEMENTS, f"        if expired:\n            statement = {clock}\n", ""),
+        (STATEMENTS, f"{drop}{held})", f"{drop}{guard} if expired else {held})"),
+        (STATEMENTS, f"return {clock} if expired else statement", "return statement"),
     )
 
 
@@ -91,11 +90,11 @@ MUTANTS = (
         (
             (
                 LANES,
-                "ctid = ANY(ARRAY(\n    SELECT chosen.ctid",
-                "id = ANY(ARRAY(\n    SELECT chosen.id",
+                "ctid = ANY(ARRAY(\n    SELECT taken.ctid FROM (\n    SELECT chosen.ctid",
+                "id = ANY(ARRAY(\n    SELECT taken.id FROM (\n    SELECT chosen.id",
             ),
             (LANES, "SELECT due.ctid", "SELECT due.id"),
-            (LANES, "SELECT k.ctid FROM", "SELECT k.id FROM"),
+            (LANES, "SELECT k.ctid, COALESCE", "SELECT k.id, COALESCE"),
             (LANES, "            FOR UPDATE SKIP LOCKED\n", ""),
         ),
         (f"{STORE_TESTS}::test_claimers_at_once_never_share_a_task",),
@@ -130,8 +129,8 @@ MUTANTS = (
             (
                 STATEMENTS,
                 "task.c.status == constant(TaskStatus.PENDING),\n"
-                '                task.c.retain_for != literal_column("0"),',
-                'task.c.retain_for != literal_column("0"),',
+                "                not_(_REMOVED_AT_ONCE),",
+                "not_(_REMOVED_AT_ONCE),",
             ),
         ),
         (f"{STORE_TESTS}::test_cancel",),
@@ -142,8 +141,8 @@ MUTANTS = (
             (
                 "src/rowlock/_worker.py",
                 "        except DatabaseUnavailableError:\n            raise\n"
-                "        except Exception as error:\n            await self._write_one_by_one",
-                "        except Exception as error:\n            await self._write_one_by_one",
+                "        except Exception as error:\n            return await self._write_one",
+                "        except Exception as error:\n            return await self._write_one",
             ),
         ),
         ("tests/test_worker_faults.py::test_an_answer_that_does_not_come_is_no_failure",),

@@ -207,7 +207,7 @@ class Lockstep:
         async def act(store: Store) -> dict[str, Task | None]:
             place = self.pair.stores.index(store)
             outcomes = [Outcome(both[place], end) for both, end in zip(claims, said, strict=True)]
-            return await store.finish(holder, outcomes, rows=rows, now=now)
+            return (await store.finish(holder, outcomes, rows=rows, now=now)).tasks
 
         found = self.pair.both(act)
         expected = self.model.finish(holder, ends, now)
@@ -248,7 +248,7 @@ class Lockstep:
         now = self.now
 
         async def act(store: Store) -> tuple[int, list[Task]]:
-            found, changed = await store.sweep(LOTS, now)
+            found, changed, _ = await store.sweep(LOTS, now)
             return found, sorted(changed, key=lambda task: task.id)
 
         found, changed = self.pair.both(act)

@@ -7,9 +7,9 @@ from enum import Enum
 import asyncpg
 
 from rowlock import TaskQueue
+from rowlock._connections import as_array
 from rowlock._endings import Ending
 from rowlock._operations import Outcome
-from rowlock._postgres import _array
 from tests.stores import at, failure, insert_and_claim, open_store, success
 from tests.test_worker import ended
 
@@ -19,7 +19,7 @@ async def test_a_row_that_is_removed_is_told_with_its_last_progress(database: st
     async with open_store(database) as store:
         row = await insert_and_claim(store, retain_for=0, retries_remaining=0)
         await store.progress("worker", {(row.id, row.attempt): '{"value":1}'})
-        (task,) = (await store.finish("worker", [success(row)], now=at(1))).values()
+        (task,) = ((await store.finish("worker", [success(row)], now=at(1))).tasks).values()
         assert task is not None
         assert task.progress is not None
         assert task.progress.value == 1
@@ -33,7 +33,7 @@ async def test_a_cancelled_task_that_is_removed_is_told_with_its_error(database:
         (again,) = await store.claim("worker", {"t": 1}, 1000, at(1))
         await store.cancel(row.id, at(2), running=True)
         outcome = Outcome(again, Ending(cancelled=True))
-        (task,) = (await store.finish("worker", [outcome], now=at(3))).values()
+        (task,) = ((await store.finish("worker", [outcome], now=at(3))).tasks).values()
         assert task is not None
         assert (task.status, task.error is None) == ("cancelled", False)
 
@@ -60,6 +60,6 @@ async def test_arrays_arrive_as_they_are(postgres_url: str) -> None:
     connection = await asyncpg.connect(postgres_url)
     try:
         statement = "SELECT CAST(CAST($1 AS text) AS text[])"
-        assert await connection.fetchval(statement, _array(items)) == items
+        assert await connection.fetchval(statement, as_array(items)) == items
     finally:
         await connection.close()
