@@ -16,7 +16,8 @@ from benchmarks._report import Report
 from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus
 from rowlock._endings import Ending
 from rowlock._handlers import Handler
-from rowlock._pools import Job, Pool
+from rowlock._pools import Job
+from rowlock._slots import SlotPool
 from rowlock._statements import TaskRow
 
 _PAYLOAD = '{"padding":"' + "x" * 86 + '"}'
@@ -154,7 +155,7 @@ class _Owner:
             "nothing_at_all",
             HandlerOptions(executor="process", max_worker_count=workers),
         )
-        self.pool = Pool(handler, Limits(), self)
+        self.pool = SlotPool(handler, Limits(), self)
         self._left = self._open = 0
         self._done = asyncio.Event()
 

@@ -160,6 +160,15 @@ def occupy(payload: str) -> int:
         threading.Event().wait()
     elif payload == "spin":
         sum(range(10**11))  # one call in C that never lets go of the interpreter's lock
+    elif payload == "family":
+        record("member", subprocess.Popen(["sleep", "60"]).pid)
+        record("leaver", subprocess.Popen(["sleep", "60"], start_new_session=True).pid)
+        shell = "setsid sleep 60 >/dev/null 2>&1 & echo $!"
+        orphan = subprocess.run(
+            ["sh", "-c", shell], stdout=subprocess.PIPE, check=True, start_new_session=True
+        )
+        record("orphan", int(orphan.stdout))
+        threading.Event().wait()
     elif payload == "child":
         record("grandchild", subprocess.Popen(["sleep", "60"]).pid)
         threading.Event().wait()

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from rowlock import HandlerOptions, InvalidArgumentError, Limits, Task, TaskQueue, TaskStatus
+from rowlock._concurrent import ConcurrentPool
 from rowlock._endings import CANCELLED, Ending
 from rowlock._events import Events
 from rowlock._frames import pack
@@ -20,6 +21,7 @@ from rowlock._handlers import Handler
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._processes import _Process
+from rowlock._slots import SlotPool
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock._worker import Worker, WorkerSettings
@@ -560,7 +562,7 @@ def payload_json(marks: Path) -> str:
 async def test_a_task_that_waits_for_a_slot_is_cancelled_at_once(tmp_path: Path) -> None:
     owner = Owner()
     handler = Handler.resolve("t", HANDLERS, "polite_async", HandlerOptions(max_worker_count=1))
-    pool = Pool(handler, Limits(), owner)
+    pool = ConcurrentPool(handler, Limits(), owner)
     first, second = (tmp_path / "first", tmp_path / "second")
     first.mkdir()
     second.mkdir()
@@ -600,7 +602,7 @@ async def test_a_process_that_is_told_at_once(
     monkeypatch.setattr(_Process, "send", send_together)
     owner = Owner()
     options = HandlerOptions(executor="process", max_worker_count=1, cancel_timeout=5000)
-    pool = Pool(Handler.resolve("t", HANDLERS, handler, options), Limits(), owner)
+    pool = SlotPool(Handler.resolve("t", HANDLERS, handler, options), Limits(), owner)
     for n in range(3):
         path = tmp_path / str(n)
         path.mkdir()

@@ -197,6 +197,8 @@ def _held(first: int, instant: Any) -> list[TaskRow]:
             payload=None,
             retries_remaining=0 if i % 4 < 2 else None,
             retain_for=0 if i % 4 < 2 else -1,
+            schedule_id=None,
+            scheduled_for=None,
             status="processing",
             thread_id="w",
             retry_interval=None,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, _pools
+from rowlock import HandlerOptions, Limits, _slots
 from rowlock._context import Link
 from rowlock._endings import CANCELLED, NOTHING, Ending
 from rowlock._executors import Executor
 from rowlock._handlers import Handler
 from rowlock._pools import Job, Pool
+from rowlock._slots import SlotPool
 from rowlock._statements import TaskRow
 from tests.helpers import eventually
 from tests.pools import Owner, job_for
@@ -52,11 +54,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
     class Mine(Scripted):
         run_one = staticmethod(lambda self: NOTHING)
 
-    monkeypatch.setitem(_pools._EXECUTORS, "process", Mine)
+    monkeypatch.setitem(_slots._EXECUTORS, "process", Mine)
     return Mine
 
 
-def make_pool(**options: Any) -> tuple[Pool, Owner]:
+def make_pool(**options: Any) -> tuple[SlotPool, Owner]:
     owner = Owner()
     handler = Handler.resolve(
         "t",
@@ -64,7 +66,7 @@ def make_pool(**options: Any) -> tuple[Pool, Owner]:
         "sqrt",
         HandlerOptions(executor="process", **{"max_worker_count": 1, **options}),
     )
-    return Pool(handler, Limits(), owner), owner
+    return SlotPool(handler, Limits(), owner), owner
 
 
 def submit(pool: Pool) -> Job:
@@ -78,10 +80,10 @@ async def test_a_worn_worker_that_ends_asks_for_more(scripted: type[Scripted]) -
     scripted.one_task_only = True
     pool, owner = make_pool()
     submit(pool)
-    await eventually(lambda: owner.endings and not pool._slots)
+    await eventually(lambda: owner.endings and not pool._workers)
     assert owner.refills == 2  # as it took the job, and as it ended
     submit(pool)
-    await eventually(lambda: len(owner.endings) == 2 and not pool._slots)
+    await eventually(lambda: len(owner.endings) == 2 and not pool._workers)
     assert scripted.starts == 2
 
 
@@ -101,7 +103,7 @@ async def test_workers_start_one_at_a_time(
         submit(pool)
     assert pool.room() == 0
     await eventually(lambda: scripted.starts)
-    assert len(pool._slots) == 1
+    assert len(pool._workers) == 1
     ready.set()
     await eventually(lambda: len(owner.endings) == 10)
     await pool.close()
@@ -115,7 +117,7 @@ async def test_a_worker_that_never_starts_is_tried_more_and_more_seldom(
     pool, owner = make_pool()
     pool._breaks = 5000
     job = submit(pool)
-    await eventually(lambda: not pool._slots)
+    await eventually(lambda: not pool._workers)
     assert [str(error) for error in owner.failures] == ["no start"]
     assert owner.given_back == [job]
     assert pool.room() == 0
@@ -142,28 +144,25 @@ async def test_a_defect_of_an_executor_ends_the_attempt(scripted: type[Scripted]
     scripted.run_one = staticmethod(fail)
     pool, owner = make_pool()
     submit(pool)
-    await eventually(lambda: owner.failures and not pool._slots)
+    await eventually(lambda: owner.failures and not pool._workers)
     ((_, ending),) = owner.endings
     assert "a defect" in str(ending.error)
 
 
-async def test_an_idle_slot_survives_a_cancellation_that_was_not_meant_for_it(
+async def test_an_idle_worker_that_somebody_cancels_takes_no_job_with_it(
     scripted: type[Scripted],
 ) -> None:
-    """Fails where it ends, or where the pool goes on believing that it is about to wake."""
+    """Fails where the job that it was woken for waits for ever, or the pool is one place short."""
     pool, owner = make_pool()
     submit(pool)
     await eventually(lambda: owner.endings and pool._idle)
-    (slot,) = pool._slots
-    slot.cancel()
-    submit(pool)  # it is woken and cancelled at once
-    await eventually(lambda: len(owner.endings) == 2)
-    assert pool._slots == {slot}
-    slot.cancel()
-    await asyncio.sleep(0)
-    submit(pool)
-    await eventually(lambda: len(owner.endings) == 3)
-    assert owner.failures == []
+    for count in (2, 3):
+        (worker,) = pool._workers
+        worker.cancel()
+        submit(pool)  # it is woken and cancelled at once
+        await eventually(lambda: len(owner.endings) == count)  # noqa: B023
+        await eventually(lambda: pool._idle)
+        assert [type(error) for error in owner.failures] == [asyncio.CancelledError] * (count - 1)
     await pool.close()
 
 
@@ -192,3 +191,69 @@ async def test_what_nobody_wants_any_more_does_not_begin(scripted: type[Scripted
         pool.submit(job)
     assert owner.endings == [(cancelled, CANCELLED)]
     assert pool.take_waiting() == []
+
+
+# What waits for too long.
+
+
+async def waiting_pool(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch, *, waiting: int, age: float
+) -> SlotPool:
+    """A pool whose one worker runs a job, before others that wait for `age` seconds."""
+    gate = asyncio.Event()
+
+    async def run(self: Scripted, row: TaskRow, link: Link) -> Ending | None:
+        await gate.wait()
+        return NOTHING
+
+    monkeypatch.setattr(scripted, "run", run)
+    pool, _ = make_pool()
+    submit(pool)
+    await eventually(lambda: pool.running)
+    for _ in range(waiting):
+        job = job_for(pool)
+        job.claimed_at -= age
+        pool.submit(job)
+    return pool
+
+
+async def test_what_exceeds_a_second_of_beginnings_goes_back(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it waits as long as any job of the type begins now and then."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=10, age=5)
+    waiting = list(pool._waiting)
+    pool._begun, pool._counted_from = 7, time.monotonic() - 2.0
+    pool._seconds = 0.001
+    assert pool.take_stalled() == waiting[:2:-1]  # three a second; the first ones stay
+    assert pool.take_stalled() == []
+    # No more is claimed than so few can begin.
+    assert pool._prefetch(1) == 0
+    pool.abort()
+    await pool.close()
+
+
+async def test_what_waits_while_the_process_stood_still_stays(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where what could not begin, since nothing here ran, is taken for what will not."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=3, age=0)
+    waiting = list(pool._waiting)
+    pool._moved_at -= 5
+    assert pool.take_stalled() == []
+    # None has begun since that look.
+    assert pool.take_stalled() == waiting
+    pool.abort()
+    await pool.close()
+
+
+@pytest.mark.parametrize(("begun", "age"), [(50, 5.0), (6, 0.5)])
+async def test_what_will_soon_begin_or_has_just_come_stays(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch, begun: int, age: float
+) -> None:
+    """Fails where a pool that was idle, and now has many at once, gives back what it claimed."""
+    pool = await waiting_pool(scripted, monkeypatch, waiting=10, age=age)
+    pool._begun, pool._counted_from = begun, time.monotonic() - 2.0
+    assert pool.take_stalled() == []
+    pool.abort()
+    await pool.close()

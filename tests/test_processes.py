@@ -513,6 +513,38 @@ async def test_no_worker_outlives_its_parent(sqlite_url: str, record: Record) ->
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a process that adopts orphans")
+@pytest.mark.parametrize("end", ["parent", "worker", "timeout"])
+async def test_what_a_handler_has_started_ends_with_it(
+    sqlite_url: str, record: Record, tmp_path: Path, end: str
+) -> None:
+    """Fails where only the worker process ends, or what has left its session goes on."""
+    options = {"max_worker_count": 1, "timeout": 3000 if end == "timeout" else None}
+    program = PARENT.replace('{"max_worker_count": 3}', repr(options)).replace(
+        '("sleep", "spin", "idle")', '("family",)'
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, sqlite_url], cwd=ROOT)
+    kinds = ("family", "member", "leaver", "orphan")
+    pids: list[int] = []
+    try:
+
+        def all_begun() -> bool:
+            pids[:] = [pid for kind in kinds for pid in record.pids(kind)][:4]
+            return len(pids) == 4
+
+        await eventually(all_begun, timeout=LONG)
+        if end == "parent":
+            parent.kill()
+        elif end == "worker":
+            os.kill(record.pids("family")[0], signal.SIGKILL)
+        await eventually(lambda: not any(alive(pid) for pid in pids), timeout=LONG)
+    finally:
+        parent.kill()
+        parent.wait()
+        for pid in filter(alive, [pid for kind in kinds for pid in record.pids(kind)]):
+            os.kill(pid, signal.SIGKILL)
+
+
 async def test_stop_ends_what_still_runs(database: str, record: Record) -> None:
     async with serving(
         database, "occupy", queue_settings={"stop_timeout": 0}, max_worker_count=2

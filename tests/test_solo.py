@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus, _pools, _solo, _worker
+from rowlock._concurrent import ConcurrentPool
 from rowlock._handlers import Handler
 from rowlock._pools import Pool
 from rowlock._solo import Solo
@@ -331,7 +332,7 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
 async def test_who_is_alone(bound: int, lost: Any, executor: str, alone: bool) -> None:
     name = "echo" if executor == "async" else "in_thread"
     handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
-    job = job_for(Pool(handler, Limits(), Owner()), lost_workers=lost)
+    job = job_for(ConcurrentPool(handler, Limits(), Owner()), lost_workers=lost)
     assert (Solo(bound).choose([job]) is job) == alone
 
 

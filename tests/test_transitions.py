@@ -37,6 +37,8 @@ async def _row(store: Store, task_id: str) -> TaskRow:
         payload=None,
         retries_remaining=task.retries_remaining,
         retain_for=60_000,
+        schedule_id=None,
+        scheduled_for=None,
         status="processing",
         thread_id="worker",
         retry_interval=None,

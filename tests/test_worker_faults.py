@@ -20,7 +20,7 @@ from rowlock import (
     _sqlite,
 )
 from rowlock._handlers import Handler
-from rowlock._pools import Pool
+from rowlock._slots import SlotPool
 from rowlock._store import Store
 from tests import worker_handlers
 from tests.helpers import eventually
@@ -166,6 +166,30 @@ async def test_what_waits_behind_slow_tasks_is_put_back(database: str) -> None:
         await asyncio.gather(*(each.stop() for each in (queue, other)), *hurried(queue, other))
 
 
+async def test_what_waits_behind_a_slow_task_is_not_kept_from_others(database: str) -> None:
+    """Fails where the tasks of one place keep those behind the other one from going back, or
+    where nobody looks before the next poll."""
+    options = HandlerOptions(max_worker_count=2)
+    settings: dict[str, Any] = {"poll_interval": 3_600_000}
+    async with open_queue(database, **settings) as queue, open_queue(database) as other:
+        await queue.register_handler("t", HANDLERS, "sleep_seconds", options=options)
+        await queue.start()
+        await queue.create_many(NewTask("t", 0) for _ in range(500))
+        await eventually(lambda: len(worker_handlers.started) == 500, timeout=30)
+        await eventually(lambda: not queue._worker._held, timeout=30)  # type: ignore[union-attr]
+        await queue.create_many(
+            NewTask("t", 60.0 if n == 0 else 0.9, priority=-n) for n in range(60)
+        )
+        await eventually(lambda: len(worker_handlers.started) >= 503, timeout=30)
+        await other.register_handler("u", HANDLERS, "sleep_seconds", options=options)
+        await other.start()
+        worker = queue._worker
+        assert worker is not None
+        # It keeps what runs, and no more than begins in a second.
+        await eventually(lambda: len(worker._held) <= 4, timeout=10)
+        await asyncio.gather(*(each.stop() for each in (queue, other)), *hurried(queue, other))
+
+
 async def test_a_delayed_task_is_not_late_by_the_poll_interval(database: str) -> None:
     """Fails where an empty claim sleeps without asking when the next task is due."""
     async with open_queue(database, poll_interval=3_600_000) as queue:
@@ -206,10 +230,13 @@ async def test_a_start_that_exits_costs_no_task(sqlite_url: str) -> None:
 async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     """Fails where the pool goes on believing that a slot is about to wake."""
     handler = Handler.resolve(
-        "t", HANDLERS, "nothing", HandlerOptions(max_worker_count=1, idle_shutdown_timeout=200)
+        "t",
+        HANDLERS,
+        "in_thread",
+        HandlerOptions(executor="thread", max_worker_count=1, idle_shutdown_timeout=200),
     )
     owner = Owner()
-    pool = Pool(handler, Limits(), owner)
+    pool = SlotPool(handler, Limits(), owner)
     pool.submit(job_for(pool))
     await eventually(lambda: len(owner.endings) == 1 and len(pool._idle) == 1)
 
@@ -221,7 +248,7 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
     # the slot.
     asyncio.get_running_loop().call_later(0.001, wake_and_take_away)
     time.sleep(0.3)
-    await eventually(lambda: not pool._slots)
+    await eventually(lambda: not pool._workers)
     pool.submit(job_for(pool))
     await eventually(lambda: len(owner.endings) == 2, timeout=2)
     await pool.close()

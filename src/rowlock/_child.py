@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
+from datetime import datetime
 from queue import SimpleQueue
 from typing import Any, NoReturn, cast
 
 from rowlock._context import RunningTask, importing, running_task
 from rowlock._endings import describe, raised, returned
 from rowlock._frames import Inbox, pack
-from rowlock._handlers import Handler
+from rowlock._handlers import Handler, result_of
 from rowlock._json import loads
+from rowlock._logs import forward
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, Limits
 
-_PR_SET_PDEATHSIG = 1
+# A lock does not go to who waits longest: a flood of records would keep it.
+_YIELD = 0.0005
 
 
 def main() -> NoReturn:
@@ -50,12 +54,21 @@ class Child:
             signal.signal(number, lambda *_: None)
         self._messages: SimpleQueue[list[bytes] | _Run] = SimpleQueue()
         self._sending = threading.Lock()
+        # The threads that want it, or have it, for anything but records, which come after that.
+        self._senders: set[int] = set()
+        self._records: SimpleQueue[tuple[bytes, threading.Lock]] = SimpleQueue()
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
         self._tasks = 0
+        # What the `initialise_method` sets in it each run finds in a copy of its own.
+        self._context = copy_context()
         # Runs are made where messages are read: a cancel that follows at once meets its own.
         self._newest: _Run | None = None
         threading.Thread(target=self._listen, name="rowlock parent", daemon=True).start()
+        self._recorder = threading.Thread(
+            target=self._send_records, name="rowlock log", daemon=True
+        )
+        self._recorder.start()
 
     # What the parent says.
 
@@ -85,20 +98,61 @@ class Child:
         Raises:
             LeaseLostError: if the run has ended.
         """
-        data = memoryview(pack(*parts))
-        with self._sending:
-            if run is not None:
-                if run.ended:
-                    raise LeaseLostError(f"the handler of task {run.task.id} has ended")
-                run.ended = parts[0] == b"ended"
-            if not os.path.samestat(os.fstat(self._output), self._pipe):
-                # The handler has closed what was not its own, and opened a file in its place.
+        sender = threading.get_ident()
+        self._senders.add(sender)
+        try:
+            with self._sending:
+                if run is not None:
+                    run.check()
+                    run.ended = parts[0] == b"ended"
+                self._write(pack(*parts))
+        finally:
+            self._senders.discard(sender)
+
+    def _write(self, message: bytes) -> None:
+        data = memoryview(message)
+        if not os.path.samestat(os.fstat(self._output), self._pipe):
+            # The handler has closed what was not its own, and opened a file in its place.
+            os._exit(1)
+        while data:
+            try:
+                data = data[os.write(self._output, data) :]
+            except BrokenPipeError:
+                self._orphaned()
+
+    # What is logged.
+
+    def log(self, record: bytes) -> None:
+        """Send a record before its thread goes on: it may be the last that is heard of it.
+
+        Another thread sends it, which no signal handler of the application interrupts half-way,
+        as it would the main thread.
+        """
+        written = threading.Lock()
+        written.acquire()
+        self._records.put((record, written))
+        thread = threading.get_ident()
+        # Not in a signal handler amid `send`, nor where the recorder collects garbage that logs.
+        if thread not in self._senders and thread != self._recorder.ident:
+            written.acquire()
+
+    def _send_records(self) -> None:
+        while True:
+            record, written = self._records.get()
+            while self._senders:
+                time.sleep(_YIELD)
+            try:
+                with self._sending:
+                    self._write(pack(b"log", record))
+            except OSError:
                 os._exit(1)
-            while data:
-                try:
-                    data = data[os.write(self._output, data) :]
-                except BrokenPipeError:
-                    self._orphaned()
+            written.release()
+
+    def _task(self) -> dict[str, Any]:
+        # A thread that a handler has started has no context of its own: it belongs to what runs.
+        run = self._newest
+        task = running_task.get(None) or (run.task if run is not None and not run.ended else None)
+        return {} if task is None else {"task_id": task.id, "attempt": task.attempt}
 
     # The life of a worker.
 
@@ -111,7 +165,7 @@ class Child:
         except BaseException as error:
             self.send(None, b"failed", describe(error, "rowlock", Limits()).encode())
             self._exit(1)
-        self.send(None, b"ready")
+        self.send(None, b"ready", b"%d" % self._pid)
         while isinstance(run := self._messages.get(), _Run):
             self._run(run)
         try:
@@ -133,11 +187,11 @@ class Child:
         os._exit(code)
 
     def _set_up(self, setup: dict[str, Any]) -> None:
-        _die_with_parent()
         if (stdout := setup["stdout"]) is not None:
             os.dup2(stdout, 1)
             os.close(stdout)
         sys.argv[:] = setup["argv"]
+        forward(setup["logging"], setup["task_type"], self._task, self.log)
         self._limits = Limits(**setup["limits"])
         self._cwd = os.getcwd()
         options = HandlerOptions(**setup["options"])
@@ -159,9 +213,9 @@ class Child:
         if function is None:
             return
         try:
-            answer = function()
-            if inspect.iscoroutine(answer):
-                self._in_loop(answer, contextvars.copy_context())
+            answer = self._context.run(function)
+            if inspect.isawaitable(answer):
+                self._in_loop(result_of(answer), self._context)
         finally:
             self._end_fork()
 
@@ -170,7 +224,7 @@ class Child:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _in_loop(self, coroutine: Any, context: contextvars.Context) -> Any:
+    def _in_loop(self, coroutine: Any, context: Context) -> Any:
         # One loop for the whole life, so that what the `initialise_method` opens can be used.
         if self._runner is None:
             self._runner = asyncio.Runner()
@@ -205,11 +259,14 @@ class Child:
     def _call(self, run: _Run, running: RunningTask) -> Any:
         handler = self._handler
         arguments = (running.payload,) if handler.takes_payload else ()
-        context = contextvars.copy_context()
+        context = self._context.copy()
         context.run(running_task.set, running)
-        if not handler.is_async:
-            return context.run(handler.function, *arguments)
-        return self._in_loop(run.cancellable(handler.function, arguments), context)
+        if handler.is_async:
+            return self._in_loop(run.cancellable(handler.function, *arguments), context)
+        answer = context.run(handler.function, *arguments)
+        if not inspect.isawaitable(answer):
+            return answer
+        return self._in_loop(run.cancellable(result_of, answer), context)
 
     def _wear(self, error: BaseException | None) -> bytes:
         options = self._handler.options
@@ -231,17 +288,35 @@ class _Run:
     def __init__(self, child: Child, parts: list[bytes]) -> None:
         self.cancelled = False
         self.ended = False
+        self.task: RunningTask | None = None
+        self.scheduled_for: datetime | None = None
         self._child = child
         self._parts = parts
         self._coroutine: asyncio.Task[Any] | None = None
 
     def prepare(self, limits: Limits) -> RunningTask:
         """Return what the handler sees of its task."""
-        id, type, attempt, payload, progress = (part.decode() for part in self._parts)
+        id, type, attempt, payload, progress, schedule_id, scheduled_for = (
+            part.decode() for part in self._parts
+        )
+        if scheduled_for:
+            self.scheduled_for = datetime.fromisoformat(scheduled_for)
         self.task = RunningTask(
-            id, type, int(attempt), loads(payload or None), progress or None, self, limits
+            id,
+            type,
+            int(attempt),
+            loads(payload or None),
+            progress or None,
+            schedule_id or None,
+            self,
+            limits,
         )
         return self.task
+
+    def check(self) -> None:
+        """Raise LeaseLostError if it has ended."""
+        if self.ended and self.task is not None:
+            raise LeaseLostError(f"the handler of task {self.task.id} has ended")
 
     def report(self, progress: str) -> None:
         self._child.send(self, b"progress", progress.encode())
@@ -254,8 +329,8 @@ class _Run:
             with suppress(RuntimeError):  # its loop is closed
                 coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
 
-    async def cancellable(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call an `async def` handler."""
+    async def cancellable(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an `async def`."""
         self._coroutine = asyncio.current_task()
         try:
             if self.cancelled:
@@ -263,17 +338,6 @@ class _Run:
             return await function(*arguments)
         finally:
             self._coroutine = None
-
-
-def _die_with_parent() -> None:
-    # The thread that waits for the parent's end cannot run while a handler holds the
-    # interpreter's lock; the kernel can.
-    if sys.platform != "linux":
-        return
-    with suppress(Exception):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _resident_bytes() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, Protocol
 
 from rowlock import _arguments as check
@@ -12,7 +13,13 @@ from rowlock.models import Limits
 
 
 class Link(Protocol):
-    """What a running task knows of its worker, in whichever thread or process it runs."""
+    """What a running task knows of its worker, in whichever thread or process it runs.
+
+    Attributes:
+        scheduled_for: the instant of a schedule that the task was created for.
+    """
+
+    scheduled_for: datetime | None
 
     @property
     def cancelled(self) -> bool:
@@ -34,9 +41,21 @@ class RunningTask:
         type: the task type.
         attempt: which attempt this is; the first is 1.
         payload: the payload as it was created.
+        schedule_id: the id of the scheduled task that created it, None if none did.
+        scheduled_for: the instant that it was created for, an aware datetime in UTC, or None.
     """
 
-    __slots__ = ("_limits", "_link", "_progress", "attempt", "id", "payload", "type")
+    __slots__ = (
+        "_limits",
+        "_link",
+        "_progress",
+        "attempt",
+        "id",
+        "payload",
+        "schedule_id",
+        "scheduled_for",
+        "type",
+    )
 
     def __init__(
         self,
@@ -45,6 +64,7 @@ class RunningTask:
         attempt: int,
         payload: Any,
         progress: str | None,
+        schedule_id: str | None,
         link: Link,
         limits: Limits,
     ) -> None:
@@ -52,6 +72,8 @@ class RunningTask:
         self.type = type
         self.attempt = attempt
         self.payload = payload
+        self.schedule_id = schedule_id
+        self.scheduled_for = link.scheduled_for
         self._progress = progress
         self._link = link
         self._limits = limits

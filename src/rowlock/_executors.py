@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 from rowlock._context import Link, RunningTask, running_task
 from rowlock._endings import Ending, raised, returned
-from rowlock._handlers import Handler
+from rowlock._handlers import Handler, result_of
 from rowlock._json import loads
 from rowlock._statements import TaskRow
 from rowlock.models import Limits, class_name, message_of
 
 
 class Executor(ABC):
-    """One worker: runs handlers of one type, one after the other."""
+    """One worker for the handlers of one type."""
 
     def __init__(self, handler: Handler, limits: Limits) -> None:
         self._handler = handler
@@ -64,7 +63,14 @@ class Executor(ABC):
     def _running(self, row: TaskRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
         payload = loads(row.payload)
         running = RunningTask(
-            row.id, row.type, row.attempt, payload, row.progress, link, self._limits
+            row.id,
+            row.type,
+            row.attempt,
+            payload,
+            row.progress,
+            row.schedule_id,
+            link,
+            self._limits,
         )
         return running, (payload,) if self._handler.takes_payload else ()
 
@@ -75,14 +81,17 @@ class Executor(ABC):
 
 
 class InLoop(Executor):
-    """Calls handlers in the event loop."""
+    """Calls handlers in the event loop, each in the task and the context that `run` is called in.
 
-    _slot: asyncio.Task[Any] | None = None
-    _runs = False
+    Attributes:
+        context: what is to be copied for each run, with all that the `initialise_method` has set.
+    """
+
+    context: Context
 
     async def start(self) -> None:
-        self._slot = asyncio.current_task()
         await self._hook(self._handler.initialise)
+        self.context = copy_context()
 
     async def _hook(self, function: Callable[[], Any] | None) -> None:
         if function is not None:
@@ -93,11 +102,10 @@ class InLoop(Executor):
     async def run(self, row: TaskRow, link: Link) -> Ending:
         handler = self._handler
         timeout = handler.options.timeout
-        self._runs = True
-        token = None
+        limit: asyncio.Timeout | None = None
         try:
             running, arguments = self._running(row, link)
-            token = running_task.set(running)
+            running_task.set(running)
             if timeout is None:
                 result = await handler.function(*arguments)
             else:
@@ -105,29 +113,10 @@ class InLoop(Executor):
                     result = await handler.function(*arguments)
         except BaseException as error:
             # A handler that exits or raises KeyboardInterrupt fails its attempt, not the worker.
-            if timeout is not None and limit.expired() and isinstance(error, TimeoutError):
-                ending = self._late()
-            else:
-                ending = raised(error, handler.source, self._limits)
-        else:
-            ending = returned(result, handler.source, self._limits)
-        finally:
-            self._runs = False
-            if token is not None:
-                running_task.reset(token)  # the hooks have no task
-        slot = self._slot
-        if slot is not None and slot.cancelling():
-            # Of the handler, which may have swallowed it or cancelled its own task: the next one
-            # in this slot must not meet it.
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
-            while slot.cancelling():
-                slot.uncancel()
-        return ending
-
-    def interrupt(self) -> None:
-        if self._runs and self._slot is not None:
-            self._slot.cancel()
+            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
+                return self._late()
+            return raised(error, handler.source, self._limits)
+        return returned(result, handler.source, self._limits)
 
     async def stop(self) -> None:
         await self._hook(self._handler.shutdown)
@@ -146,6 +135,8 @@ class InThread(Executor):
             SimpleQueue()
         )
         self._overdue: asyncio.Future[Any] | None = None
+        # What the `initialise_method` sets in it each run finds in a copy of its own.
+        self._context = copy_context()
 
     async def start(self) -> None:
         name = f"rowlock {self._handler.task_type}"
@@ -153,20 +144,16 @@ class InThread(Executor):
         await self._hook(self._handler.initialise)
 
     async def _hook(self, function: Callable[[], Any] | None) -> None:
-        if function is None:
-            return
-        if inspect.iscoroutinefunction(function):
-            await self._submit(lambda: asyncio.run(function()))
-        else:
-            await self._submit(function)
+        if function is not None:
+            await self._submit(lambda: _call(self._context, function))
 
     async def run(self, row: TaskRow, link: Link) -> Ending:
         handler = self._handler
         try:
             running, arguments = self._running(row, link)
-            context = contextvars.copy_context()
+            context = self._context.copy()
             context.run(running_task.set, running)
-            future = self._submit(lambda: context.run(handler.function, *arguments))
+            future = self._submit(lambda: _call(context, handler.function, *arguments))
             if handler.options.timeout is not None:
                 done, _ = await asyncio.wait({future}, timeout=handler.options.timeout / 1000)
                 if not done:
@@ -213,6 +200,14 @@ class InThread(Executor):
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
             except RuntimeError:
                 return  # the loop has been closed meanwhile
+
+
+def _call(context: Context, function: Callable[..., Any], *arguments: Any) -> Any:
+    answer = context.run(function, *arguments)
+    if not inspect.isawaitable(answer):
+        return answer
+    with asyncio.Runner() as runner:
+        return runner.run(result_of(answer), context=context)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,7 +24,8 @@ class Handler:
         task_type: the type that it handles.
         source: `module.method`.
         function: the handler.
-        is_async: whether it is an `async def`.
+        is_async: whether it is known to be one whose calls are to be awaited. What one returns that
+            is not is awaited all the same, if it can be.
         takes_payload: whether it is called with the payload.
         executor: "async", "thread" or "process".
         workers: how many may run at once.
@@ -68,9 +70,11 @@ class Handler:
                 f"module: {module!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error
         function = _function(imported, "method", method)
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = _is_async(function)
         executor = options.executor or ("async" if is_async else "process")
-        if executor == ("thread" if is_async else "async"):
+        # Of a decorated one only who has decorated it knows what a call returns.
+        may_be_async = is_async or inspect.iscoroutinefunction(inspect.unwrap(function))
+        if (executor == "thread" and is_async) or (executor == "async" and not may_be_async):
             kind = "an async def" if is_async else "a def"
             check.refuse("options.executor", executor, f"another executor for {kind} handler")
         if executor == "process":
@@ -91,7 +95,7 @@ class Handler:
             source=f"{module}.{method}",
             function=function,
             is_async=is_async,
-            takes_payload=takes_argument(function),
+            takes_payload=_takes_payload(function, method),
             executor=executor,
             workers=options.max_worker_count or _default_workers(executor),
             options=options,
@@ -137,6 +141,42 @@ def _function(module: Any, name: str, value: str) -> Callable[..., Any]:
         check.refuse(name, value, f"the name of a function of {module.__name__}")
     result: Callable[..., Any] = found
     return result
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
+    )
+
+
+def _takes_payload(function: Callable[..., Any], method: str) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return True
+    if not signature.parameters:
+        return False
+    # A decorator may give what the decorated function takes besides.
+    own = inspect.signature(function, follow_wrapped=False)
+    if not (_binds(signature) or _binds(own)):
+        given = f"{method}{signature}"
+        check.refuse("method", given, "a function that can be called with the payload alone")
+    return True
+
+
+def _binds(signature: inspect.Signature) -> bool:
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+async def result_of(awaitable: Awaitable[Any]) -> Any:
+    """Return what anything that can be awaited gives: a runner takes nothing but coroutines."""
+    return await awaitable
 
 
 def takes_argument(function: Callable[..., Any]) -> bool:

@@ -1,32 +1,28 @@
-"""The workers of one task type: started on demand, ended when idle, replaced when worn."""
+"""The jobs of one task type, and their workers: started on demand, ended when idle."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final, Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
-from rowlock._endings import CANCELLED, Ending, raised
-from rowlock._executors import Executor, InLoop, InThread
+from rowlock._endings import CANCELLED, Ending
+from rowlock._executors import Executor
 from rowlock._handlers import Handler
-from rowlock._processes import InProcess
 from rowlock._statements import TaskRow
 from rowlock.errors import LeaseLostError
 from rowlock.models import Limits
 
 MAX_PREFETCH = 900
 _HORIZON = 0.05
-_SLICE = 0.005
 _STALLED = 1.0
 _STALLED_AT_START = 5.0
-_EXECUTORS: Final[dict[str, type[Executor]]] = {
-    "async": InLoop,
-    "thread": InThread,
-    "process": InProcess,
-}
 
 
 class Job:
@@ -37,23 +33,24 @@ class Job:
         claimed_at: `time.monotonic()` when its claim began.
         leased_at: `time.monotonic()` when that, or the last extension of its lease, began.
         pool: the pool that it was given to.
-        executor: what runs its handler, None at any other time.
+        begun: its handler has been called, or is just about to be.
         told: its task is to be cancelled, and its handler has been told.
         begun: its handler was called.
         over: its outcome is known, or nobody wants it any more.
         reported: it has a progress to take.
+        scheduled_for: the instant of a schedule that its task was created for.
     """
 
     __slots__ = (
         "_progress",
         "begun",
         "claimed_at",
-        "executor",
         "leased_at",
         "over",
         "pool",
         "reported",
         "row",
+        "scheduled_for",
         "told",
     )
 
@@ -61,12 +58,13 @@ class Job:
         self.row = row
         self.claimed_at = self.leased_at = claimed_at
         self.pool = pool
-        self.executor: Executor | None = None
+        self.begun = False
         self.told = False
         self.begun = False
         self.over = False
         self._progress: str | None = None
         self.reported = False
+        self.scheduled_for: datetime | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -97,8 +95,8 @@ class Job:
     def abandon(self) -> None:
         """Drop the outcome, and end the handler as far as that is possible."""
         self.over = True
-        if self.executor is not None:
-            self.executor.kill()
+        if self.begun:
+            self.pool.kill(self)
 
 
 class Owner(Protocol):
@@ -120,26 +118,41 @@ class Owner(Protocol):
         """A worker could not start, or its `shutdown_method` raised."""
 
 
-class Pool:
-    """Runs the jobs of one type in workers, each of which is a slot for one job at a time."""
+class Pool(ABC):
+    """Runs the jobs of one type in workers, each of which has places for one job or more.
 
-    def __init__(self, handler: Handler, limits: Limits, owner: Owner) -> None:
+    All of it runs in a copy of the context that the pool was made in, and so do the handlers:
+    what one of them leaves in its context no other one sees.
+
+    Args:
+        handler: what it runs.
+        limits: sizes of what handlers return, raise and report.
+        owner: whom it tells.
+        places: how many jobs one worker runs at a time.
+    """
+
+    def __init__(self, handler: Handler, limits: Limits, owner: Owner, *, places: int = 1) -> None:
         self.handler = handler
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self._limits = limits
+        self._context = contextvars.copy_context()
+        self._places = places
         self._waiting: deque[Job] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._slots: set[asyncio.Task[None]] = set()
-        self._running: set[Job] = set()
+        self._running: dict[Job, Any] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        # The places of the workers that are neither starting nor stopping.
         self._ready = 0
         self._starting: asyncio.Task[None] | None = None
         self._started_at = 0.0
         self._start_seconds = 0.0
-        self._waking = False
         self._closing = False
         self._aborting = False
-        self._moved_at = time.monotonic()
+        # When one began last, and how many did since when.
+        self._moved_at = self._counted_from = time.monotonic()
+        self._begun = 0
+        # When one had begun last as it was found that none had for long.
+        self._suspected_at = 0.0
         self._broken_until = 0.0
         self._breaks = 0
         # With no more waiting than this it is time to claim, as `room` found last.
@@ -152,25 +165,36 @@ class Pool:
         """The jobs that have begun and not ended."""
         return set(self._running)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a job has not begun."""
+        return bool(self._waiting)
+
+    # How much it can take.
+
     def room(self) -> int:
         """How many more jobs can begin soon; 0 until half of the last ones have begun."""
         if self._closing:
             return 0
-        workers = self._workers()
-        prefetch = self._prefetch(workers)
+        places = self._places_soon()
+        prefetch = self._prefetch(places)
         self._low = prefetch // 2
-        if not workers or len(self._waiting) > self._low:
+        if not places or len(self._waiting) > self._low:
             return 0
-        return max(0, workers + prefetch - len(self._running) - len(self._waiting))
+        return max(0, places + prefetch - len(self._running) - len(self._waiting))
 
-    def _workers(self) -> int:
-        # Those that there are or can be soon: where a start takes time, one more at a time.
+    def _places_soon(self) -> int:
+        # Those that there are or can be soon: where a start takes time, one more at a time. Who
+        # is in its `shutdown_method` still has its place.
+        starting = 0 if self._starting is None else self._places
+        stopping = len(self._workers) * self._places - starting - self._ready
+        most = self.handler.workers - stopping
         if self.handler.starts_at_once:
-            return self.handler.workers if self._may_start() else self._ready
+            return most if self._may_start() else self._ready
         starts_soon = self._may_start() and (
             self._starting is None or time.monotonic() - self._started_at < self._patience()
         )
-        return min(self.handler.workers, self._ready + starts_soon)
+        return min(most, self._ready + starts_soon)
 
     def _patience(self) -> float:
         # How long a job may wait before others get it. Many imports take longer than a second.
@@ -179,13 +203,22 @@ class Pool:
     def _may_start(self) -> bool:
         return time.monotonic() >= self._broken_until
 
-    def _prefetch(self, workers: int) -> int:
+    def _prefetch(self, places: int) -> int:
         if self._seconds is None:
             return 0
-        return min(MAX_PREFETCH, int(_HORIZON * workers / self._seconds))
+        return min(MAX_PREFETCH, int(_HORIZON * places / self._seconds))
+
+    def _took(self, seconds: float) -> None:
+        seconds = max(seconds, 1e-6)
+        if self._seconds is None:
+            self._seconds = seconds
+        else:
+            self._seconds += 0.1 * (seconds - self._seconds)
+
+    # Jobs that wait.
 
     def submit(self, job: Job) -> None:
-        """Run a job as soon as a slot is free, unless nobody wants that any more."""
+        """Run a job as soon as there is a place, unless nobody wants that any more."""
         if job.over:
             return
         if job.told:
@@ -194,7 +227,7 @@ class Pool:
         if not self._waiting:
             self._moved_at = time.monotonic()
         self._waiting.append(job)
-        self._wake_one()
+        self._wake()
 
     def take_waiting(self) -> list[Job]:
         """Take back the jobs that have not begun."""
@@ -203,19 +236,43 @@ class Pool:
         return jobs
 
     def take_stalled(self) -> list[Job]:
-        """Take back the jobs that wait although none has begun for long: others may be free."""
-        stalled = time.monotonic() - self._moved_at
-        if not self._waiting or stalled < self._patience():
+        """Take back the jobs that wait for longer than was meant: others may be free.
+
+        These are all, if none has begun for a second, and since the last look: it may be that
+        nothing at all ran in this process. Else it is what exceeds the number that began in the
+        last second, once the first of them waits for two. They were to begin within 50 ms: where
+        handlers take what they took before there are none.
+        """
+        now = time.monotonic()
+        if not self._waiting:
             return []
-        if self._ready:
-            self._seconds = max(stalled, self._seconds or 0.0)
-        return self.take_waiting()
+        stalled = now - self._moved_at
+        if stalled >= self._patience():
+            if self._suspected_at != self._moved_at:
+                self._suspected_at = self._moved_at
+                return []
+            if self._ready:
+                self._seconds = max(stalled, self._seconds or 0.0)
+            return self.take_waiting()
+        passed = now - self._counted_from
+        if passed < _STALLED:
+            return []
+        begun, self._begun = self._begun, 0
+        self._counted_from = now
+        surplus = len(self._waiting) - int(begun * _STALLED / passed)
+        waits = now - self._waiting[0].claimed_at
+        if surplus <= 0 or not self._ready or waits < passed + _STALLED:
+            return []
+        self._seconds = max(self.handler.workers * passed / max(begun, 1), self._seconds or 0.0)
+        return [self._waiting.pop() for _ in range(surplus)]
 
     def discard(self, job: Job) -> None:
         """Drop a job that has lost its task."""
         with suppress(ValueError):
             self._waiting.remove(job)
         job.abandon()
+
+    # Jobs that run.
 
     def cancel(self, job: Job) -> None:
         """End a job because its task is to be cancelled, whatever its handler returns.
@@ -225,17 +282,15 @@ class Pool:
         if job.told or job.over:
             return
         job.told = True
-        if job.executor is not None:
-            job.executor.interrupt()
-            self.loop.call_later(
-                self.handler.options.cancel_timeout / 1000, self._give_up, job, job.executor
-            )
+        if job in self._running:
+            self._interrupt(job)
+            self.loop.call_later(self.handler.options.cancel_timeout / 1000, self._give_up, job)
         elif job in self._waiting:
             self._waiting.remove(job)
             self._finish(job, CANCELLED)
 
-    def _give_up(self, job: Job, executor: Executor) -> None:
-        if job.executor is executor and not job.over:
+    def _give_up(self, job: Job) -> None:
+        if job in self._running and not job.over:
             self._finish(job, CANCELLED)
             job.abandon()
 
@@ -243,59 +298,82 @@ class Pool:
         job.over = True
         self.owner.finished(job, ending)
 
+    @abstractmethod
+    def _interrupt(self, job: Job) -> None:
+        """Tell the handler of a job that runs to end, unless all it can do is to look."""
+
+    @abstractmethod
+    def kill(self, job: Job) -> None:
+        """End the handler of a job as far as that is possible; nobody wants its outcome."""
+
+    # Workers.
+
     async def close(self) -> None:
-        """End each slot when its job ends, and wait for that."""
+        """End each worker when its jobs have ended, and wait for that."""
         self._closing = True
         if self._starting is not None:
             self._starting.cancel()  # it has no job
-        for future in self._idle:
-            if not future.done():
-                future.set_result(None)
-        if self._slots:
-            await asyncio.wait(self._slots)
+        self._release()
+        if self._workers:
+            await asyncio.wait(self._workers)
 
     def abort(self) -> None:
-        """End the slots that still run. A thread is left alone: nobody waits for it any more."""
+        """End the workers that there still are, whatever their handlers do."""
         self._aborting = True
-        for slot in self._slots:
-            slot.cancel()
+        for worker in self._workers:
+            worker.cancel()
 
-    def _wake_one(self) -> None:
-        # One at a time: a woken slot wakes the next if work is left. Handlers that do not wait
-        # are then all run by one slot, with no switch between them.
-        if self._waking:
-            return
-        while self._idle:
-            future = self._idle.pop()
-            if not future.done():
-                self._waking = True
-                future.set_result(None)
-                return
-        if self._starting is None and len(self._slots) < self.handler.workers and self._may_start():
+    @abstractmethod
+    def _wake(self) -> None:
+        """Have somebody begin with the jobs that wait."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Tell the workers without a job that the pool closes."""
+
+    @abstractmethod
+    def _new_executor(self) -> Executor:
+        """Return a worker."""
+
+    @abstractmethod
+    async def _work(self, executor: Executor) -> None:
+        """Run jobs in a worker that has started, until it is idle, worn, or the pool closes."""
+
+    def _start_worker(self) -> None:
+        # One at a time, and none beside those that stop: they have their places still.
+        if (
+            self._starting is None
+            and len(self._workers) * self._places < self.handler.workers
+            and self._may_start()
+        ):
             self._started_at = time.monotonic()
-            slot = asyncio.create_task(self._slot(), name=f"rowlock {self.handler.task_type}")
-            self._starting = slot
-            self._slots.add(slot)
-            slot.add_done_callback(self._ended)
+            worker = self.loop.create_task(
+                self._live(),
+                name=f"rowlock {self.handler.task_type}",
+                context=self._context.copy(),
+            )
+            self._starting = worker
+            self._workers.add(worker)
+            worker.add_done_callback(self._ended)
 
-    def _ended(self, slot: asyncio.Task[None]) -> None:
-        self._slots.discard(slot)
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
         if self._closing:
             return
         if self._waiting:
-            self._wake_one()
+            self._wake()
         else:
             self.owner.refill(self.handler.task_type)
 
-    async def _slot(self) -> None:
-        executor = _EXECUTORS[self.handler.executor](self.handler, self._limits)
+    async def _live(self) -> None:
+        executor = self._new_executor()
         try:
             await self._start(executor)
-            self._ready += 1
+            self._ready += self._places
             try:
                 await self._work(executor)
             finally:
-                self._ready -= 1
+                self._ready -= self._places
             await executor.stop()
         except asyncio.CancelledError as error:
             if self._closing:
@@ -320,79 +398,3 @@ class Pool:
             self._start_seconds = time.monotonic() - self._started_at
         finally:
             self._starting = None
-
-    async def _work(self, executor: Executor) -> None:
-        resumed = time.perf_counter()
-        # A start is part of what the first job takes: where each worker has few, it is most of it.
-        extra = self._start_seconds
-        while (job := await self._next()) is not None:
-            self._running.add(job)
-            self._moved_at = time.monotonic()
-            began = time.perf_counter()
-            try:
-                await self._run(job, executor)
-            finally:
-                self._running.discard(job)
-            ended = time.perf_counter()
-            took = max(ended - began + extra, 1e-6)
-            extra = 0.0
-            self._seconds = (
-                took if self._seconds is None else self._seconds + 0.1 * (took - self._seconds)
-            )
-            if executor.worn:
-                return
-            if ended - resumed > _SLICE:
-                await asyncio.sleep(0)
-                resumed = time.perf_counter()
-
-    async def _next(self) -> Job | None:
-        while not self._waiting:
-            if self._closing:
-                return None
-            future = self.loop.create_future()
-            self._idle.append(future)
-            self.owner.refill(self.handler.task_type)
-            try:
-                async with asyncio.timeout(self.handler.options.idle_shutdown_timeout / 1000):
-                    await future
-            except TimeoutError:
-                if not self._waiting:
-                    if not future.cancelled():
-                        # Woken and timed out at once, and another slot has taken the job.
-                        self._waking = False
-                    return None
-            except asyncio.CancelledError:
-                # Of an earlier handler, which had its own task cancelled too late.
-                if self._closing or (slot := asyncio.current_task()) is None:
-                    raise
-                slot.uncancel()
-            self._waking = False
-        job = self._waiting.popleft()
-        if self._waiting:
-            self._wake_one()
-        if len(self._waiting) <= self._low:
-            self.owner.refill(self.handler.task_type)
-        return job
-
-    async def _run(self, job: Job, executor: Executor) -> None:
-        job.executor = executor
-        try:
-            ending = await executor.run(job.row, job)
-        except BaseException as error:
-            if self._aborting:
-                raise
-            # Whatever it is, the task must not stay processing.
-            self._finish(job, raised(error, self.handler.source, self._limits))
-            raise
-        finally:
-            job.executor = None
-        if self._aborting:
-            raise asyncio.CancelledError
-        if ending is None and not job.cancelled:
-            # Its worker ended before it began, which costs no try.
-            self.owner.give_back([job])
-            return
-        ending = ending or CANCELLED
-        if not job.over:
-            self._finish(job, CANCELLED if job.told else ending)
-        await executor.settle()

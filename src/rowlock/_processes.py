@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from rowlock import _logs
 from rowlock._context import Link
 from rowlock._endings import Ending, describe
 from rowlock._executors import Executor
 from rowlock._frames import Inbox, pack
 from rowlock._handlers import Handler, elsewhere
 from rowlock._statements import TaskRow
+from rowlock._supervisor import KILL
 from rowlock.errors import WorkerProcessError
 from rowlock.models import Limits, TaskError
 
@@ -26,8 +28,10 @@ _STOP_TIMEOUT = 10.0
 _DRAIN_TIMEOUT = 1.0
 
 # The path comes first: rowlock itself may be importable only because the parent changed its own.
+# The process forks before it has imported much.
 _CODE: Final = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from rowlock._supervisor import supervise; supervise(int(sys.argv[2])); "
     "from rowlock._child import main; main()"
 )
 
@@ -57,7 +61,8 @@ class InProcess(Executor):
             if stdout is not None:
                 os.close(stdout)
         self._process.send(b"setup", _setup(self._handler, self._limits, stdout))
-        await self._process.answer(b"ready", "before its first task")
+        (pid,) = await self._process.answer(b"ready", "before its first task")
+        self._process.pid = int(pid)
 
     async def run(self, row: TaskRow, link: Link) -> Ending | None:
         process = self._started
@@ -71,6 +76,8 @@ class InProcess(Executor):
             b"%d" % row.attempt,
             _bytes(row.payload),
             _bytes(row.progress),
+            _bytes(row.schedule_id),
+            b"" if link.scheduled_for is None else link.scheduled_for.isoformat().encode(),
         )
         try:
             if timeout is None:
@@ -136,6 +143,7 @@ class _Process(asyncio.SubprocessProtocol):
     Attributes:
         link: of the task that was sent last.
         begun: whether the process has begun with that.
+        pid: the process that runs handlers, which may be a child of the one that was started.
     """
 
     link: Link | None = None
@@ -150,7 +158,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._end: asyncio.Future[None] = self._loop.create_future()
 
     def __str__(self) -> str:
-        return f"the worker process {self._transport.get_pid()}"
+        return f"the worker process {self.pid}"
 
     @property
     def exiting(self) -> bool:
@@ -191,17 +199,20 @@ class _Process(asyncio.SubprocessProtocol):
         await asyncio.shield(self._end)
 
     def kill(self) -> None:
-        """Kill it, and the processes of its session that its handlers have started."""
+        """Kill it, and the processes that its handlers have started."""
         if self._transport.get_returncode() is not None:
             return
         if sys.platform == "win32":
             self._transport.kill()
-        else:
+        elif KILL is None:
             self._kill_session()
+        else:
+            with suppress(ProcessLookupError):
+                self._transport.send_signal(KILL)
 
     def _kill_session(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let go of the pipes."""
@@ -211,6 +222,7 @@ class _Process(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
+        self.pid = self._transport.get_pid()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         for message in self._inbox.feed(data):
@@ -220,6 +232,8 @@ class _Process(asyncio.SubprocessProtocol):
                 if self.link is not None:
                     with suppress(Exception):  # lost: it is being killed
                         self.link.report(message[1].decode())
+            elif message[0] == b"log":
+                _logs.handle(message[1])
             elif self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(message)
 
@@ -236,7 +250,8 @@ class _Process(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._code = self._transport.get_returncode()
         if sys.platform != "win32":
-            # However it ended, what its handlers have started ends with it.
+            # However it ended, what its handlers have started ends with it, also where somebody
+            # has killed its supervisor.
             self._kill_session()
         if self._silent:
             self._ended()
@@ -287,7 +302,7 @@ def _command(task_type: str) -> Sequence[str]:
     path = json.dumps([os.path.abspath(entry) for entry in sys.path])
     # The rest is for those who list processes.
     label = task_type.encode("ascii", "backslashreplace").decode().replace("\0", "")
-    return [sys.executable, *flags, "-c", _CODE, path, "rowlock", label]
+    return [sys.executable, *flags, "-c", _CODE, path, str(os.getpid()), "rowlock", label]
 
 
 def _setup(handler: Handler, limits: Limits, stdout: int | None) -> bytes:
@@ -303,6 +318,7 @@ def _setup(handler: Handler, limits: Limits, stdout: int | None) -> bytes:
             "method": method,
             "options": handler.options.model_dump(),
             "limits": limits.model_dump(),
+            "logging": _logs.settings(),
         }
     ).encode()
 

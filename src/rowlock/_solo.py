@@ -70,7 +70,7 @@ class Solo:
         if job is None or self.ended(held):
             return 0.0
         if self._until == inf:
-            if job.executor is None and not job.over:
+            if not job.begun and not job.over:
                 return _SECONDS  # it has not begun; its pool gives it back if that takes long
             self._until = time.monotonic() + _SECONDS
         left = self._until - time.monotonic()

@@ -76,6 +76,8 @@ class TaskRow(NamedTuple):
     priority: int
     run_at: Any
     progress: str | None
+    schedule_id: str | None
+    scheduled_for: Any
     status: Any = None
     thread_id: Any = None
     date_created: Any = None
@@ -85,8 +87,6 @@ class TaskRow(NamedTuple):
     result: str | None = None
     error: str | None = None
     cancel_requested: Any = None
-    schedule_id: str | None = None
-    scheduled_for: Any = None
     date_started: Any = None
     attempts: str | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import socket
 import time
@@ -10,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from math import inf
 from typing import Any
 
 from rowlock._batch_size import BatchSize, StatementTooSlowError
+from rowlock._concurrent import ConcurrentPool
 from rowlock._endings import Ending, describe
 from rowlock._events import (
     AttemptLost,
@@ -34,6 +37,7 @@ from rowlock._loop import Loop
 from rowlock._operations import Outcome
 from rowlock._pools import Job, Pool
 from rowlock._reports import Reports
+from rowlock._slots import SlotPool
 from rowlock._solo import Solo
 from rowlock._statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store import Store
@@ -100,6 +104,8 @@ class Worker:
         self._settings = settings
         self._lease = int(settings.lease * 1000)
         self._observed = observed
+        # Of who starts the worker; handlers that are registered later run in no other.
+        self._context = contextvars.copy_context()
         self._pools: dict[str, Pool] = {}
         self._retired: set[Pool] = set()
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -236,7 +242,10 @@ class Worker:
     def set_handler(self, handler: Handler) -> None:
         """Run a type from now on; what runs with an earlier handler of the type finishes."""
         self._retire(handler.task_type)
-        self._pools[handler.task_type] = Pool(handler, self._settings.limits, self)
+        kind = ConcurrentPool if handler.executor == "async" else SlotPool
+        self._pools[handler.task_type] = self._context.run(
+            kind, handler, self._settings.limits, self
+        )
         self.hint(handler.task_type)
 
     async def remove_handler(self, task_type: str) -> None:
@@ -285,10 +294,10 @@ class Worker:
         if len(self._outcomes) > MAX_UNFINISHED:
             return min(poll, 0.05)
         await self._give_back([job for pool in self._pools.values() for job in pool.take_stalled()])
-        if self._unwanted:
-            if self._release_failed:
-                return min(poll, _LOOK_AGAIN)
+        if self._unwanted or any(pool.waits for pool in self._pools.values()):
             poll = min(poll, _LOOK_AGAIN)
+        if self._unwanted and self._release_failed:
+            return poll
         if left := self._solo.left(self._held):
             return min(poll, left)
         pools, rooms = self._rooms()
@@ -377,11 +386,20 @@ class Worker:
             for job in jobs:
                 job.leased_at = leased_at
                 self._held[job.key] = job
+                if job.row.scheduled_for is not None:
+                    job.scheduled_for = self._scheduled_for(job.row)
                 if job.row.type in observed:
                     self._emit_claimed(job.row)
             return jobs
         finally:
             self._claiming_since = inf
+
+    def _scheduled_for(self, row: TaskRow) -> datetime | None:
+        try:
+            return self._store.from_time(row.scheduled_for)
+        except Exception as error:
+            self._events.emit(RowUnreadable(row.id, error))
+            return None
 
     def _emit_claimed(self, row: TaskRow) -> None:
         try:

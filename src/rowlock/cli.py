@@ -11,6 +11,7 @@ import typer
 from rowlock._cli_db import db
 from rowlock._cli_worker import worker
 from rowlock._demo import demo
+from rowlock._streams import open_standard_streams
 from rowlock.errors import RowlockError
 
 # A failure that is not a RowlockError is a bug: its plain traceback says most.
@@ -40,6 +41,7 @@ def _rowlock(
 
 def main() -> None:
     """Run the command line; an error of rowlock is one line on stderr and exit code 1."""
+    open_standard_streams()
     try:
         app()
     except RowlockError as error:

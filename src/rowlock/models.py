@@ -427,17 +427,20 @@ class HandlerOptions(_Model):
     """How the workers of one task type run.
 
     Attributes:
-        max_worker_count: how many workers of the type there may be for this queue, each of
-            which runs one task at a time; by default 100 in the event loop, 8 threads, or as
-            many processes as this one may use CPUs.
+        max_worker_count: how many tasks of the type this queue runs at a time; by default 100 in
+            the event loop, or 8 in a thread each, or in as many processes as this one may use
+            CPUs.
         idle_shutdown_timeout: milliseconds without work after which a worker ends.
-        initialise_method: function of the handler's module, `def` or `async def`, called once
-            in each worker first.
-        shutdown_method: function of the handler's module, `def` or `async def`, called once in
-            each worker last, but not in one that was killed; in a process it has 10 s.
+        initialise_method: function of the handler's module, `def` or `async def`, called first in
+            each thread or process; in the event loop once, before its first handler. The handlers
+            find what it has set in its context. It is called again when there is work after an
+            `idle_shutdown_timeout`.
+        shutdown_method: function of the handler's module, `def` or `async def`, called last where
+            the `initialise_method` was called first, but not in a process that was killed; there
+            it has 10 s.
         executor: "async" runs an `async def` handler in the event loop, "thread" a `def`
             handler in a thread, "process" either in a process of its own; None is async for
-            `async def` and process for `def`.
+            `async def` and process for `def`. What a `def` returns is awaited if it can be.
         timeout: milliseconds from the handler's call after which the attempt fails. A handler
             in the loop is cancelled, a process killed and replaced; a thread cannot be stopped,
             and keeps its place until it returns.
