@@ -24,7 +24,7 @@ from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
 from rowlock._events import Events, TaskChanged
 from rowlock._handlers import Handler
-from rowlock._ids import new_id
+from rowlock._ids import as_id, new_id
 from rowlock._inserts import Inserts
 from rowlock._json import dumps
 from rowlock._loop import Loop
@@ -420,16 +420,20 @@ class TaskQueue:
         return ids
 
     async def get(self, task_id: str) -> Task | None:
-        """Return a task, None if there is none with this id (any more)."""
-        return await self._store.get(check.task_id("task_id", task_id))
+        """Return a task, None if there is none with this id (any more), or it cannot be an id."""
+        store = self._store
+        known = as_id(task_id)
+        return None if known is None else await store.get(known)
 
     async def retry(self, task_id: str) -> bool:
         """Run a task now that waits for its next try, or that has failed or was cancelled.
 
         Returns:
-            False if it is neither; then nothing has changed.
+            False if it is neither, or there is none; then nothing has changed.
         """
-        task = await self._store.retry(check.task_id("task_id", task_id))
+        store = self._store
+        known = as_id(task_id)
+        task = None if known is None else await store.retry(known)
         if task is None:
             return False
         self._events.emit(TaskChanged(task))
@@ -448,11 +452,13 @@ class TaskQueue:
                 `current_task().cancelled`, and is killed or given up after `cancel_timeout`.
 
         Returns:
-            False if it is neither; then nothing has changed.
+            False if it is neither, or there is none; then nothing has changed.
         """
         if not isinstance(running, bool):
             check.refuse("running", running, "a bool")
-        task = await self._store.cancel(check.task_id("task_id", task_id), running=running)
+        store = self._store
+        known = as_id(task_id)
+        task = None if known is None else await store.cancel(known, running=running)
         if task is None:
             return False
         if task.status is not TaskStatus.PROCESSING:
@@ -471,7 +477,9 @@ class TaskQueue:
         Returns:
             False if there was none.
         """
-        return await self._store.remove(check.task_id("task_id", task_id))
+        store = self._store
+        known = as_id(task_id)
+        return False if known is None else await store.remove(known)
 
     async def query(
         self,
