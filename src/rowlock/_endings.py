@@ -39,18 +39,22 @@ CANCELLED = Ending(cancelled=True)
 
 
 def returned(result: Any, source: str, limits: Limits) -> Ending:
-    """Return the ending of a handler that returned; a failure if that is not JSON."""
+    """Return the ending of a handler that returned; a failure if that cannot be stored.
+
+    Such a failure is not tried again: the same would come again.
+    """
     if result is None:
         return NOTHING
     try:
         text = dumps(
             result,
-            name="the handler's result",
+            name="result",
             max_bytes=limits.result_bytes,
             max_depth=limits.depth,
+            models=True,
         )
     except BaseException as refused:  # its class is the handler's
-        return raised(refused, source, limits)
+        return Ending(error=describe(refused, source, limits), retry=False)
     return Ending(text)
 
 
