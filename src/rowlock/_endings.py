@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rowlock._exceptions import is_final
 from rowlock._json import dumps
-from rowlock.errors import HandlerError, InvalidPayloadError
+from rowlock.errors import InvalidPayloadError
 from rowlock.models import Limits, TaskError, class_name, message_of
 
 
@@ -60,11 +61,7 @@ def returned(result: Any, source: str, limits: Limits) -> Ending:
 
 def raised(error: BaseException, source: str, limits: Limits) -> Ending:
     """Return the ending of a handler that raised."""
-    try:
-        retry = not isinstance(error, HandlerError) or error.retry is not False
-    except BaseException:
-        retry = True
-    return Ending(error=describe(error, source, limits), retry=retry)
+    return Ending(error=describe(error, source, limits), retry=not is_final(error))
 
 
 def describe(error: BaseException, source: str, limits: Limits) -> str:
@@ -79,14 +76,13 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
     length = limits.error_bytes
     try:
         while length >= 64:
-            described = TaskError.from_exception(error, source, limit=length)
+            described = TaskError.from_exception(error, source, limit=length, depth=limits.depth)
             text = encode(described, limits)
             if text is not None:
                 return text
             length //= 2
     except BaseException as broken:
-        # Properties are whatever the handler put there, and its class may be hostile too: the
-        # outcome must be written all the same.
+        # Its class may be hostile: the outcome must be written all the same.
         reason = f"could not be described: {class_name(broken, 64)}"
     else:
         reason = "is too large"

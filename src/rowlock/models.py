@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from rowlock.errors import HandlerError
+from rowlock._exceptions import Description
+from rowlock._exceptions import class_name as class_name
+from rowlock._exceptions import clean_text as clean_text
+from rowlock._exceptions import message_of as message_of
 
 MAX_DURATION_MS = 100 * 365 * 24 * 60 * 60 * 1000
 """The longest duration that is taken anywhere: a hundred years, in milliseconds."""
@@ -122,7 +124,10 @@ class TaskError(_Model):
         source: `module.method` of the handler, or "rowlock".
         properties: what a `HandlerError` said besides its message.
         stack: the traceback, as text.
+        notes: what was said of it with `add_note`.
         cause: the error that led to this one.
+        errors: the members of an ExceptionGroup. What was cut here or at `cause`, because it
+            takes too much, is an error with the name "cut".
     """
 
     name: str
@@ -130,84 +135,30 @@ class TaskError(_Model):
     source: str | None = None
     properties: dict[str, Any] | None = None
     stack: str | None = None
+    notes: list[str] | None = None
     cause: TaskError | None = None
+    errors: list[TaskError] | None = None
 
     @classmethod
     def from_exception(
-        cls, error: BaseException, source: str | None = None, *, limit: int = 16_384
+        cls,
+        error: BaseException,
+        source: str | None = None,
+        *,
+        limit: int = 16_384,
+        depth: int = 64,
     ) -> Self:
-        """Describe an exception, its traceback and the chain of its causes.
+        """Describe an exception, its traceback, what led to it and the members of a group.
 
         Args:
             error: any exception, also one whose `str()` raises.
             source: `module.method` of the handler.
             limit: how many characters of one text are kept; properties that take more are not.
+                With fewer, fewer causes and members are kept too.
+            depth: how deeply properties may be nested.
         """
-        chain: list[BaseException] = []
-        link: BaseException | None = error
-        while link is not None and len(chain) < 8 and not any(link is seen for seen in chain):
-            chain.append(link)
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        result: Self | None = None
-        for link in reversed(chain):
-            result = cls(
-                name=class_name(link, limit),
-                message=message_of(link, limit),
-                source=source if link is error else None,
-                properties=_properties(link, limit) if isinstance(link, HandlerError) else None,
-                stack=clean_text(_stack(link), limit) or None,
-                cause=result,
-            )
-        assert result is not None  # noqa: S101 - the chain holds at least the error itself
-        return result
-
-
-def _properties(error: HandlerError, limit: int) -> dict[str, Any] | None:
-    properties = error.properties
-    left = limit
-    parts: list[Any] = [properties]
-    while parts and left >= 0:
-        part = parts.pop()
-        left -= 1
-        if isinstance(part, str | bytes | dict | list | tuple | set | frozenset):
-            left -= len(part)
-            if left < 0:
-                # Seen before they are encoded, which may take longer than a lease.
-                return {"cut": f"the properties take more than {limit:,} characters"}
-            if isinstance(part, dict):
-                parts += part.keys()
-                parts += part.values()
-            elif not isinstance(part, str | bytes):
-                parts += part
-    return properties
-
-
-_CLASS_NAME = vars(type)["__name__"].__get__
-
-
-def clean_text(text: str, limit: int) -> str:
-    """Return text that both databases store: cut to `limit` characters and marked, no NUL."""
-    if len(text) > limit:
-        text = f"{text[:limit]}… [cut, {len(text):,} characters]"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def message_of(error: BaseException, limit: int = 16_384) -> str:
-    """Return the text of an exception, cut to `limit` characters; also if its `str()` raises."""
-    try:
-        # Of the very class: what `__str__` returns may be of one with methods of its own.
-        return clean_text(str.__str__(str(error)), limit)
-    except BaseException as broken:
-        return f"<str() of the exception raised {class_name(broken, 64)}>"
-
-
-def class_name(error: BaseException, limit: int) -> str:
-    """Return the name of an exception's class, whatever its metaclass says."""
-    return clean_text(_CLASS_NAME(type(error)), limit)
-
-
-def _stack(error: BaseException) -> str:
-    return "".join(traceback.format_tb(error.__traceback__, limit=-20))
+        described = Description(limit, depth).of(error)
+        return cls(**described | {"source": source})
 
 
 class TaskProgress(_Model):
