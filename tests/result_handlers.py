@@ -51,6 +51,9 @@ class Lines(RootModel[list[Line]]):
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+
 
 class Own(BaseModel):
     @model_serializer

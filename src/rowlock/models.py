@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -15,12 +15,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from rowlock._exceptions import Description
 from rowlock._exceptions import class_name as class_name
@@ -93,11 +97,16 @@ def _milliseconds(value: Any) -> Any:
 
 
 Instant = Annotated[
-    AwareDatetime, AfterValidator(to_utc), PlainSerializer(_iso, return_type=str, when_used="json")
+    AwareDatetime,
+    AfterValidator(to_utc),
+    PlainSerializer(
+        _iso,
+        return_type=Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})],
+        when_used="json",
+    ),
 ]
-Milliseconds = Annotated[
-    int, BeforeValidator(_milliseconds), Field(strict=True, ge=0, le=MAX_DURATION_MS)
-]
+_FromDuration = BeforeValidator(_milliseconds)
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MAX_DURATION_MS), _FromDuration]
 
 
 class _Model(BaseModel):
@@ -113,6 +122,30 @@ class _Model(BaseModel):
     @model_serializer(mode="wrap", when_used="json")
     def _omit_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        if handler.mode == "validation":
+            return handler(schema)
+        # Of the fields, which the serializer hides: None is left out, all else is always there.
+        described = handler(_without_serializer(schema))
+        own = handler.resolve_ref_schema(described)
+        unset = [name for name, part in own["properties"].items() if part.get("default", 0) is None]
+        for part in own["properties"].values():
+            if part.pop("default", 0) is None and "anyOf" in part:
+                choices = [each for each in part.pop("anyOf") if each != {"type": "null"}]
+                part.update(choices[0] if len(choices) == 1 else {"anyOf": choices})
+        own["required"] = [name for name in own["properties"] if name not in unset]
+        return described
+
+
+def _without_serializer(schema: CoreSchema) -> CoreSchema:
+    parts = {key: value for key, value in schema.items() if key != "serialization"}
+    if schema["type"] != "model":  # a validator of the model around it
+        parts["schema"] = _without_serializer(cast(CoreSchema, parts["schema"]))
+    return cast(CoreSchema, parts)
 
 
 class TaskError(_Model):
@@ -271,8 +304,8 @@ class ScheduledTaskTime(_Model):
     next_trigger_time: (
         Annotated[
             int,
-            BeforeValidator(_epoch_milliseconds),
             Field(strict=True, ge=0, le=LAST_INSTANT),
+            BeforeValidator(_epoch_milliseconds),
         ]
         | None
     ) = None
@@ -282,6 +315,20 @@ class ScheduledTaskTime(_Model):
     interval_seconds: _Interval = None
     cron: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     timezone: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    if TYPE_CHECKING:  # a checker takes the type of a field for all that it can be given
+
+        def __init__(
+            self,
+            *,
+            next_trigger_time: int | datetime | None = None,
+            interval_days: int | None = None,
+            interval_hours: int | None = None,
+            interval_minutes: int | None = None,
+            interval_seconds: int | None = None,
+            cron: str | None = None,
+            timezone: str | None = None,
+        ) -> None: ...
 
     @property
     def interval(self) -> int:
@@ -378,10 +425,28 @@ class HandlerOptions(_Model):
     initialise_method: str | None = None
     shutdown_method: str | None = None
     executor: Literal["async", "thread", "process"] | None = None
-    timeout: Annotated[Milliseconds, Field(ge=1)] | None = None
+    timeout: Annotated[int, Field(strict=True, ge=1, le=MAX_DURATION_MS), _FromDuration] | None = (
+        None
+    )
     cancel_timeout: Milliseconds = 5000
     max_tasks_per_worker: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_memory: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+    if TYPE_CHECKING:  # a checker takes the type of a field for all that it can be given
+
+        def __init__(
+            self,
+            *,
+            max_worker_count: int | None = None,
+            idle_shutdown_timeout: Duration = 60_000,
+            initialise_method: str | None = None,
+            shutdown_method: str | None = None,
+            executor: Literal["async", "thread", "process"] | None = None,
+            timeout: Duration | None = None,
+            cancel_timeout: Duration = 5000,
+            max_tasks_per_worker: int | None = None,
+            max_memory: int | None = None,
+        ) -> None: ...
 
 
 class Limits(_Model):

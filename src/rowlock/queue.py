@@ -519,8 +519,12 @@ class TaskQueue:
             check.integer("limit", limit, 1, 500),
         )
 
-    async def counts(self, task_type: str | None = None) -> dict[TaskStatus, int]:
-        """Return how many tasks there are of each status. Reads an index of all of them."""
+    async def counts(self, task_type: str | None = None) -> dict[str, int]:
+        """Return how many tasks there are of each status. Reads an index of all of them.
+
+        Returns:
+            By status, which is a `TaskStatus` and its string alike: `counts["pending"]`.
+        """
         if task_type is not None:
             task_type = check.label("task_type", task_type, self._limits.name_length)
         found = await self._store.counts(task_type)
