@@ -28,7 +28,7 @@ class InvalidArgumentError(RowlockError, ValueError):
 
 
 class InvalidPayloadError(InvalidArgumentError):
-    """A value cannot be stored as JSON exactly and equally on both databases."""
+    """A value cannot be stored as JSON exactly and equally on both databases; it says where."""
 
 
 class InvalidCursorError(InvalidArgumentError):

@@ -454,7 +454,7 @@ class Limits(_Model):
 
     Attributes:
         payload_bytes: a payload's JSON, in bytes of UTF-8.
-        result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the attempt.
+        result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the task.
         error_bytes: an error's JSON, in bytes of UTF-8; a larger one is cut and marked.
         progress_bytes: a progress's JSON with message and checkpoint, in bytes of UTF-8.
         depth: how deeply arrays and objects may be nested.

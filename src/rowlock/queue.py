@@ -229,7 +229,10 @@ class TaskQueue:
             task_type: the type.
             module: the module's dotted name, as in `import`.
             method: the name of the handler, a `def` or `async def` function of the module. It
-                is called with the payload, or with nothing if it takes nothing.
+                is called with the payload, or with nothing if it takes nothing. What it returns
+                is the task's result: a JSON value, with pydantic models and dataclasses in it,
+                which are stored as their JSON by alias. What cannot be stored fails the task,
+                without further tries.
             state_change_callback: called in this process, after each change of a task of the
                 type that this process makes, with the task as it is after the change.
             options: how its workers run; also as a mapping of its fields.
