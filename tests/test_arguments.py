@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -19,6 +20,7 @@ from rowlock.errors import (
     RowlockError,
 )
 from rowlock.models import MAX_DURATION_MS, Limits
+from tests.properties.values import LyingText, RaisingText, Seeming, Unreadable
 from tests.stores import open_store, stored
 
 YEAR_1_EAST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
@@ -51,7 +53,11 @@ NO_INSTANT: list[Any] = [
     datetime(2026, 1, 1, tzinfo=UTC).date(),
 ]
 NO_PAYLOAD: list[Any] = [math.nan, "\0", "\ud800", b"", {1: 1}, {1}, object(), "x" * 262_143]
-NO_ID: list[Any] = [None, "", 5, b"0" * 32, "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 31 + "\n"]
+NO_ID: list[Any] = [
+    None, "", "nope", 5, b"0" * 32, "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 31 + "\n",
+    "0" * 32 + "\n", " " + "0" * 31, "\u0660" * 32, "\0" * 32, "\ud800" * 32, "0" * 1_000_000,
+    UUID(int=0), str(UUID(int=0)), ["0" * 32], {}, str,
+]  # fmt: skip
 
 
 def cases(name: str, values: Iterable[Any]) -> list[tuple[str, Any]]:
@@ -140,10 +146,29 @@ async def test_query(
 
 
 @pytest.mark.parametrize("value", NO_ID, ids=name_of)
-async def test_ids(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+async def test_what_cannot_be_an_id_is_no_task(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    """Fails where an id from a URL is an error, or is sent to the database."""
     async with spied(sqlite_url, monkeypatch) as queue:
-        for method in (queue.get, queue.retry, queue.cancel, queue.remove):
-            await refuses("task_id", lambda method=method: method(value))  # type: ignore[misc]
+        assert await queue.get(value) is None
+        for method in (queue.retry, queue.cancel, queue.remove):
+            assert await method(value) is False
+        assert await queue.cancel(value, running=True) is False
+
+
+async def test_an_id_is_its_text_whatever_its_class_says(database: str) -> None:
+    async with TaskQueue(database) as queue:
+        task_id = await queue.create("t", retain_for=-1)
+        assert await queue.get(RaisingText("0" * 32)) is None
+        for no_text in (LyingText("0" * 31 + "\0"), Seeming(), Unreadable()):
+            assert await queue.get(no_text) is None  # type: ignore[arg-type]
+            assert await queue.remove(no_text) is False  # type: ignore[arg-type]
+        task = await queue.get(RaisingText(task_id))
+        assert task is not None
+        assert task.id == task_id
+        assert await queue.cancel(LyingText(task_id))
+        assert await queue.remove(RaisingText(task_id))
 
 
 async def test_run_at_excludes_delay(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

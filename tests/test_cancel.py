@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -401,7 +401,7 @@ async def test_a_handler_that_does_not_end_is_given_up(
     database: str, marks: Path, handler: str
 ) -> None:
     """Fails where the late result is stored, or the slot is lost or used before its time."""
-    executor = "thread" if handler == "deaf" else "async"
+    executor: Literal["async", "thread"] = "thread" if handler == "deaf" else "async"
     async with two_nodes(database) as (node, other):
         options = HandlerOptions(executor=executor, cancel_timeout=50, max_worker_count=1)
         await node.register_handler("t", HANDLERS, handler, options=options)

@@ -430,6 +430,12 @@ def test_a_trace_reads_as_pythons() -> None:
     )
 
 
+def test_a_trace_has_notes_and_members() -> None:
+    member = TaskError(name="KeyError", message="'a'", notes=["of order 7"])
+    text = trace(TaskError(name="ExceptionGroup", message="two", notes=["note"], errors=[member]))
+    assert text == "ExceptionGroup: two\nnote\n  | 1. KeyError: 'a'\n  | of order 7"
+
+
 def test_an_attempt_is_in_the_schema() -> None:
     fields = TaskAttempt.model_json_schema(by_alias=True)["properties"]
     assert set(fields) == {"attempt", "worker", "started", "ended", "outcome", "error"}

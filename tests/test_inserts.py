@@ -153,7 +153,7 @@ async def test_keys_are_kept_beside_a_group(database: str) -> None:
         )
         assert len(set(ids[:50])) == 5
         assert len(set(ids)) == 55
-        assert (await queue.counts("t"))["pending"] == 55  # type: ignore[index]
+        assert (await queue.counts("t"))["pending"] == 55
 
 
 async def test_ids_are_unique_though_created_together(database: str) -> None:

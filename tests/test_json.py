@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections import OrderedDict, namedtuple
-from datetime import UTC, datetime
+from collections import OrderedDict, deque, namedtuple
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from rowlock._json import dumps, loads
 from rowlock._statements import TaskRow
@@ -231,6 +237,123 @@ def test_what_is_refused(name: str) -> None:
     for value in (REFUSED[name], [REFUSED[name]], {"a": REFUSED[name]}):
         with pytest.raises(InvalidPayloadError, match=r"^payload"):
             encode(value)
+
+
+PLACES: list[tuple[Any, str]] = [
+    (b"", "payload is"),
+    ([b""], "payload[0] is"),
+    ({"order": {"lines": [{}, {"at": b""}]}}, "payload.order.lines[1].at is"),
+    ((1, (2, {3})), "payload[1][1] is"),
+    ({"a b": {"c.d": b""}}, "payload['a b']['c.d'] is"),
+    ({"": [b""]}, "payload[''][0] is"),
+    ({"é\n": b""}, r"payload['\xe9\n'] is"),
+    ({"1": {"_x": b""}}, "payload['1']._x is"),
+    ({Colour.RED: b""}, "payload.red is"),
+    ({"a": 1, "b": [math.inf], "c": math.nan}, "payload.b[0] is inf"),
+    ({"a": [[-math.inf]]}, "payload.a[0][0] is -inf"),
+    ({"a": {"b": {1: 2}}}, "payload.a.b has a key of type int"),
+    ({"a": {"\0": 2}}, "payload.a has a key with a NUL"),
+    ({"a": [{"\ud800": 2}]}, "payload.a[0] has a key with a lone surrogate"),
+    (["a", ["b", "\0"]], "payload[1][1] holds a NUL"),
+    ({"name": "\ud83d"}, "payload.name holds a lone surrogate"),
+    ({"n": [10**5000]}, "payload.n[0] is an integer of too many digits"),
+    ({"x": nested(64, list)}, "payload.x[0][0]"),
+    ({"k" * 64: {"l" * 65: b""}}, f"payload.{'k' * 64}['{'l' * 64}'] is"),
+    (nested(40, dict) | {"b": [object()]}, "payload.b[0] is of type object, which is not JSON"),
+]
+
+
+@pytest.mark.parametrize(("value", "place"), PLACES, ids=[place for _, place in PLACES])
+def test_a_refusal_names_the_place(value: Any, place: str) -> None:
+    """Fails where only what is wrong is said, in a payload of a thousand values."""
+    with pytest.raises(InvalidPayloadError) as info:
+        encode(value)
+    assert str(info.value).startswith(place)
+
+
+def test_a_long_place_is_cut() -> None:
+    value: Any = object()
+    for _ in range(60):
+        value = {"a" * 60: value}
+    with pytest.raises(InvalidPayloadError) as info:
+        encode(value)
+    message = str(info.value)
+    assert message.startswith("payload.aaa")
+    assert "...aaa" in message
+    assert len(message) < 300
+
+
+class Model(BaseModel):
+    at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Data:
+    at: int = 1
+
+
+class Plain(Enum):
+    RED = "red"
+
+
+class Later(Awaitable[int]):
+    def __await__(self) -> Any:
+        raise NotImplementedError
+
+
+class Array:
+    def tolist(self) -> list[int]:
+        return [1]
+
+
+MODEL_DUMP = 'model_dump(mode="json")'
+REMEDIES: list[tuple[Any, str]] = [
+    (Model(), MODEL_DUMP),
+    (Model().model_dump(), f"isoformat(), or {MODEL_DUMP}"),
+    (Data(), "dataclasses.asdict()"),
+    (date(2026, 1, 1), "isoformat()"),
+    (time(1), "isoformat()"),
+    (timedelta(1), "total_seconds()"),
+    (UUID(int=1), f"str(), or {MODEL_DUMP}"),
+    (Decimal("1.5"), f"str(), or {MODEL_DUMP}"),
+    (Path("x"), "str()"),
+    (Plain.RED, "its value"),
+    (b"x", "base64"),
+    ({1}, "list()"),
+    ({}.keys(), "list()"),
+    ({}.values(), "list()"),
+    (range(3), "list()"),
+    (deque([1]), "list()"),
+    (iter([1]), "list()"),
+    (MappingProxyType({}), "dict()"),
+    (ValueError(), "str()"),
+    (Later(), "awaited"),
+    (Array(), "tolist()"),
+    (math.nan, "math.isfinite()"),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"), REMEDIES, ids=[type(value).__name__ for value, _ in REMEDIES]
+)
+def test_a_refusal_names_a_remedy(value: Any, remedy: str) -> None:
+    with pytest.raises(InvalidPayloadError) as info:
+        encode({"a": [value]})
+    assert str(info.value).startswith("payload.a[0]")
+    assert remedy in str(info.value).partition("; give ")[2]
+
+
+def test_models_are_values_only_where_that_is_asked_for() -> None:
+    value = {"a": [Model(), Data()]}
+    with pytest.raises(InvalidPayloadError, match=r"^payload\.a\[0\] is of type Model"):
+        encode(value)
+    text = dumps(value, name="result", max_bytes=1000, max_depth=4, models=True)
+    assert loads(text) == {"a": [{"at": "2026-01-01T00:00:00Z"}, {"at": 1}]}
+    # The limits are of the JSON that comes out.
+    with pytest.raises(InvalidPayloadError, match=r"bytes as JSON; 40 are allowed"):
+        dumps(value, name="result", max_bytes=40, max_depth=4, models=True)
+    with pytest.raises(InvalidPayloadError, match=r"^result\.a\[0\] is nested deeper than 2"):
+        dumps(value, name="result", max_bytes=1000, max_depth=2, models=True)
 
 
 def test_nesting_up_to_the_limit_is_taken() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -329,7 +329,9 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
         (2, "no number", "async", False),
     ],
 )
-async def test_who_is_alone(bound: int, lost: Any, executor: str, alone: bool) -> None:
+async def test_who_is_alone(
+    bound: int, lost: Any, executor: Literal["async", "thread"], alone: bool
+) -> None:
     name = "echo" if executor == "async" else "in_thread"
     handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
     job = job_for(ConcurrentPool(handler, Limits(), Owner()), lost_workers=lost)

@@ -9,7 +9,6 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rowlock._ids import is_id
 from rowlock.errors import InvalidArgumentError
 from rowlock.models import MAX_DURATION_MS, Duration, to_utc
 
@@ -52,13 +51,6 @@ def label(name: str, value: str, max_length: int) -> str:
     except (TypeError, UnicodeEncodeError):
         pass
     refuse(name, value, f"text of 1 to {max_length} characters without NUL and lone surrogates")
-
-
-def task_id(name: str, value: str) -> str:
-    """Return a task id."""
-    if not is_id(value):
-        refuse(name, value, "a task id of 32 lower-case hex digits")
-    return value
 
 
 def instant(name: str, value: datetime) -> datetime:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from rowlock._events import CallbackFailed, Event, Events, TaskChanged
 from rowlock.models import Task
 
-Callback = Callable[[Task], Awaitable[None] | None]
+Callback = Callable[[Task], object]  # what it returns is awaited if it can be, and dropped
 
 
 class Callbacks:

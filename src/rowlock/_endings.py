@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rowlock._exceptions import is_final
 from rowlock._json import dumps
-from rowlock.errors import HandlerError, InvalidPayloadError
+from rowlock.errors import InvalidPayloadError
 from rowlock.models import Limits, TaskError, class_name, clean_text, message_of
 
 # Characters of an error in the list of a task's attempts.
@@ -44,28 +45,28 @@ CANCELLED = Ending(cancelled=True)
 
 
 def returned(result: Any, source: str, limits: Limits) -> Ending:
-    """Return the ending of a handler that returned; a failure if that is not JSON."""
+    """Return the ending of a handler that returned; a failure if that cannot be stored.
+
+    Such a failure is not tried again: the same would come again.
+    """
     if result is None:
         return NOTHING
     try:
         text = dumps(
             result,
-            name="the handler's result",
+            name="result",
             max_bytes=limits.result_bytes,
             max_depth=limits.depth,
+            models=True,
         )
     except BaseException as refused:  # its class is the handler's
-        return raised(refused, source, limits)
+        return Ending(error=describe(refused, source, limits), retry=False)
     return Ending(text)
 
 
 def raised(error: BaseException, source: str, limits: Limits) -> Ending:
     """Return the ending of a handler that raised."""
-    try:
-        retry = not isinstance(error, HandlerError) or error.retry is not False
-    except BaseException:
-        retry = True
-    return Ending(error=describe(error, source, limits), retry=retry)
+    return Ending(error=describe(error, source, limits), retry=not is_final(error))
 
 
 def describe(error: BaseException, source: str, limits: Limits) -> str:
@@ -80,14 +81,13 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
     length = limits.error_bytes
     try:
         while length >= 64:
-            described = TaskError.from_exception(error, source, limit=length)
+            described = TaskError.from_exception(error, source, limit=length, depth=limits.depth)
             text = encode(described, limits)
             if text is not None:
                 return text
             length //= 2
     except BaseException as broken:
-        # Properties are whatever the handler put there, and its class may be hostile too: the
-        # outcome must be written all the same.
+        # Its class may be hostile: the outcome must be written all the same.
         reason = f"could not be described: {class_name(broken, 64)}"
     else:
         reason = "is too large"
@@ -127,5 +127,9 @@ def _brief(error: TaskError, length: int) -> TaskError:
         message=clean_text(error.message, length // 2),
         source=error.source,
         stack=stack if length > _BRIEF // 4 else None,
+        notes=[clean_text(note, length // 8) for note in error.notes[:3]] if error.notes else None,
         cause=_brief(error.cause, length // 2) if error.cause and length >= 100 else None,
+        errors=[_brief(member, length // 4) for member in error.errors[:3]]
+        if error.errors and length >= 100
+        else None,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 from rowlock._events import AttemptFailed, Event, TaskFailed
 from rowlock._operations import Outcome
 from rowlock.models import Task, TaskError, TaskStatus
@@ -34,9 +36,11 @@ def _last(task_id: str, task_type: str, attempt: int, error: TaskError) -> Event
 
 def trace(error: TaskError) -> str:
     """Return an error with its stack and its causes, as Python prints it."""
-    text = f"{error.name}: {error.message}"
+    text = "\n".join([f"{error.name}: {error.message}", *(error.notes or ())])
     if error.stack:
         text = f"Traceback (most recent call last):\n{error.stack.rstrip()}\n{text}"
+    for number, member in enumerate(error.errors or (), 1):
+        text += "\n" + indent(f"{number}. {trace(member)}", "  | ")
     if error.cause is None:
         return text
     return f"{trace(error.cause)}\n\nThis led to the following exception:\n\n{text}"

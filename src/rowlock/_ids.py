@@ -6,8 +6,10 @@ and needs no index of its own.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from uuid_utils import uuid7
 
@@ -15,6 +17,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 FIRST_ID = "0" * 32
 LAST_ID = "f" * 32
+
+_matches = re.compile("[0-9a-f]{32}").fullmatch
 
 
 def new_id() -> str:
@@ -33,8 +37,10 @@ def _instant(milliseconds: str) -> datetime:
     return _EPOCH + timedelta(milliseconds=int(milliseconds, 16))
 
 
-def is_id(value: object) -> bool:
-    """Tell whether a value has the form of a task id: 32 lower-case hex digits."""
-    return (
-        isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
-    )
+def as_id(value: Any) -> str | None:
+    """Return a task id as exactly a str, None if the value is no 32 lower-case hex digits."""
+    try:
+        match = _matches(value)
+    except TypeError:  # no text at all
+        return None
+    return None if match is None else match[0]

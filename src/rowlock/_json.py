@@ -7,17 +7,21 @@ from typing import Any
 
 import pydantic_core
 
+from rowlock._jsonable import is_huge, is_jsonable, jsonable
+from rowlock._refusals import TooLargeError, reason
 from rowlock.errors import InvalidPayloadError
 
-# Made once: `json.dumps` with these arguments makes one at each call.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
+# Made once: `json.dumps` with these arguments makes one at each call. What is not JSON has been
+# refused before, unless it may be a model.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=jsonable
+).encode
 
 _CLASSES = (str, dict, list, tuple, int, float)
 _PLAIN = frozenset({*_CLASSES, bool, type(None)})
 
 
-def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
+def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int, models: bool = False) -> str:
     """Return the JSON text of a value.
 
     A value is None, a bool, an int, a finite float, a str without NUL and lone surrogates, a
@@ -28,29 +32,27 @@ def dumps(value: Any, *, name: str, max_bytes: int, max_depth: int) -> str:
         name: what the error calls it, as "payload".
         max_bytes: the limit of the text in UTF-8.
         max_depth: how deeply lists and dicts may be nested.
+        models: whether pydantic models and dataclasses are values too, stored as their JSON by
+            alias.
 
     Raises:
-        InvalidPayloadError: if the value is anything else, or over a limit.
+        InvalidPayloadError: if the value is anything else, or over a limit; it says where.
     """
     if value is None:
         return "null"
     try:
-        is_plain = _check(value, name, max_bytes, max_depth)
+        is_plain = _check(value, max_bytes, max_depth, models)
         text = _encode(value)
         size = len(text.encode("utf-8"))
-        if not is_plain:
+        if not is_plain and size <= max_bytes:
             # A class of its own may show the encoder something else than the check.
-            _check(loads(text), name, max_bytes, max_depth)
-    except InvalidPayloadError:
-        raise
-    except UnicodeEncodeError:
-        raise InvalidPayloadError(f"{name} holds a lone surrogate") from None
-    except ValueError:
-        raise InvalidPayloadError(
-            f"{name} holds NaN, an infinity, or an integer of too many digits"
-        ) from None
+            _check(loads(text), max_bytes, max_depth, False)
+    except TooLargeError:
+        raise InvalidPayloadError(f"{name} has more than {max_bytes:,} bytes as JSON") from None
     except Exception:
-        raise InvalidPayloadError(f"{name} holds an object that cannot be read as JSON") from None
+        why = reason(value, name, max_bytes, max_depth, models)
+        why = why or f"{name} holds an object that cannot be read as JSON"
+        raise InvalidPayloadError(why) from None
     if size > max_bytes:
         raise InvalidPayloadError(f"{name} has {size:,} bytes as JSON; {max_bytes:,} are allowed")
     return text
@@ -61,8 +63,13 @@ def loads(text: str | None) -> Any:
     return None if text is None else pydantic_core.from_json(text)
 
 
-def _check(value: Any, name: str, max_bytes: int, max_depth: int) -> bool:
-    """Refuse what is not JSON; return whether all classes are the very ones of JSON."""
+def _check(value: Any, max_bytes: int, max_depth: int, models: bool) -> bool:
+    """Refuse what is not JSON; return whether all classes are the very ones of JSON.
+
+    Raises:
+        TooLargeError: if it is over the limit.
+        ValueError: if it is refused for what `reason` knows.
+    """
     is_plain = True
     level = [value]
     depth = 0
@@ -71,7 +78,7 @@ def _check(value: Any, name: str, max_bytes: int, max_depth: int) -> bool:
         # Every value takes a byte, so that the largest need not be looked at.
         left -= len(level)
         if left < 0:
-            raise InvalidPayloadError(f"{name} has more than {max_bytes:,} bytes as JSON")
+            raise TooLargeError
         below: list[Any] = []
         nested = False
         for item in level:
@@ -82,29 +89,30 @@ def _check(value: Any, name: str, max_bytes: int, max_depth: int) -> bool:
             if kind is str:
                 left -= len(item)
                 if "\0" in item:
-                    raise InvalidPayloadError(f"{name} holds a NUL character")
+                    raise ValueError
             elif kind is dict:
                 nested = True
                 for key in item:
                     if type(key) is not str:
                         is_plain = False
                         if not isinstance(key, str):
-                            raise InvalidPayloadError(
-                                f"{name} has a key of type {type(key).__name__}; only str is JSON"
-                            )
+                            raise ValueError
                     left -= len(key)
                     if "\0" in key:
-                        raise InvalidPayloadError(f"{name} holds a NUL character")
+                        raise ValueError
                 below.extend(item.values())
             elif kind is list or kind is tuple:
                 nested = True
+                if len(item) > left:
+                    raise TooLargeError
                 below.extend(item)
             elif kind is None:
-                raise InvalidPayloadError(
-                    f"{name} holds an object of type {type(item).__name__}, which is not JSON"
-                )
+                if not (models and is_jsonable(item)):
+                    raise ValueError
+                if is_huge(item, max_bytes):
+                    raise TooLargeError
         depth += nested
         if depth > max_depth:
-            raise InvalidPayloadError(f"{name} is nested deeper than {max_depth} levels")
+            raise ValueError
         level = below
     return is_plain

@@ -21,7 +21,7 @@ from sqlalchemy import URL
 from rowlock import _cursor
 from rowlock._batch_size import StatementTooSlowError
 from rowlock._endings import Ending, brief
-from rowlock._ids import id_instant, is_id
+from rowlock._ids import as_id, id_instant
 from rowlock._json import loads
 from rowlock._paging import segments
 from rowlock._statements import KEEP_IF_FAILED, MOST_ATTEMPTS, Statement, Statements, TaskRow
@@ -437,7 +437,7 @@ class Operations(ABC):
             for row in self._rows((yield statement, parameters)):
                 if len(tasks) == limit:
                     return TaskPage(entities=tasks, cursor=_cursor.encode(after, walk))
-                if not is_id(row.id):
+                if as_id(row.id) is None:
                     raise _unreadable(row, ValueError("no id"))
                 task = self.to_task(row)
                 tasks.append(task)

@@ -30,7 +30,7 @@ class InvalidArgumentError(RowlockError, ValueError):
 
 
 class InvalidPayloadError(InvalidArgumentError):
-    """A value cannot be stored as JSON exactly and equally on both databases."""
+    """A value cannot be stored as JSON exactly and equally on both databases; it says where."""
 
 
 class InvalidCursorError(InvalidArgumentError):
@@ -83,8 +83,10 @@ class HandlerError(RowlockError):
 
     Args:
         message: what went wrong; stored as the error's `message`.
-        properties: JSON values stored as the error's `properties`.
-        retry: False ends the task as failed although tries remain.
+        properties: JSON values stored as the error's `properties`. What is no JSON is stored as
+            words that say so, and where.
+        retry: False ends the task as failed although tries remain; also inside an
+            ExceptionGroup, whatever its other members are, but not as the cause of another error.
     """
 
     def __init__(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -16,14 +15,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from rowlock.errors import HandlerError
+from rowlock._exceptions import Description
+from rowlock._exceptions import class_name as class_name
+from rowlock._exceptions import clean_text as clean_text
+from rowlock._exceptions import message_of as message_of
 
 MAX_DURATION_MS = 100 * 365 * 24 * 60 * 60 * 1000
 """The longest duration that is taken anywhere: a hundred years, in milliseconds."""
@@ -91,11 +97,20 @@ def _milliseconds(value: Any) -> Any:
 
 
 Instant = Annotated[
-    AwareDatetime, AfterValidator(to_utc), PlainSerializer(_iso, return_type=str, when_used="json")
+    AwareDatetime,
+    AfterValidator(to_utc),
+    PlainSerializer(
+        _iso,
+        return_type=Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})],
+        when_used="json",
+    ),
 ]
-Milliseconds = Annotated[
-    int, BeforeValidator(_milliseconds), Field(strict=True, ge=0, le=MAX_DURATION_MS)
-]
+_FromDuration = BeforeValidator(_milliseconds)
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MAX_DURATION_MS), _FromDuration]
+
+
+# Lists that are left out of the JSON while nothing is in them.
+_LEFT_OUT_EMPTY = frozenset({"attempts"})
 
 
 class _Model(BaseModel):
@@ -110,7 +125,39 @@ class _Model(BaseModel):
 
     @model_serializer(mode="wrap", when_used="json")
     def _omit_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if value is not None and not (name in _LEFT_OUT_EMPTY and not value)
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        if handler.mode == "validation":
+            return handler(schema)
+        # Of the fields, which the serializer hides: None is left out, all else is always there.
+        described = handler(_without_serializer(schema))
+        own = handler.resolve_ref_schema(described)
+        unset = [
+            name
+            for name, part in own["properties"].items()
+            if part.get("default", 0) is None or name in _LEFT_OUT_EMPTY
+        ]
+        for part in own["properties"].values():
+            if part.pop("default", 0) is None and "anyOf" in part:
+                choices = [each for each in part.pop("anyOf") if each != {"type": "null"}]
+                part.update(choices[0] if len(choices) == 1 else {"anyOf": choices})
+        own["required"] = [name for name in own["properties"] if name not in unset]
+        return described
+
+
+def _without_serializer(schema: CoreSchema) -> CoreSchema:
+    parts = {key: value for key, value in schema.items() if key != "serialization"}
+    if schema["type"] != "model":  # a validator of the model around it
+        parts["schema"] = _without_serializer(cast(CoreSchema, parts["schema"]))
+    return cast(CoreSchema, parts)
 
 
 class TaskError(_Model):
@@ -122,7 +169,10 @@ class TaskError(_Model):
         source: `module.method` of the handler, or "rowlock".
         properties: what a `HandlerError` said besides its message.
         stack: the traceback, as text.
+        notes: what was said of it with `add_note`.
         cause: the error that led to this one.
+        errors: the members of an ExceptionGroup. What was cut here or at `cause`, because it
+            takes too much, is an error with the name "cut".
     """
 
     name: str
@@ -130,84 +180,30 @@ class TaskError(_Model):
     source: str | None = None
     properties: dict[str, Any] | None = None
     stack: str | None = None
+    notes: list[str] | None = None
     cause: TaskError | None = None
+    errors: list[TaskError] | None = None
 
     @classmethod
     def from_exception(
-        cls, error: BaseException, source: str | None = None, *, limit: int = 16_384
+        cls,
+        error: BaseException,
+        source: str | None = None,
+        *,
+        limit: int = 16_384,
+        depth: int = 64,
     ) -> Self:
-        """Describe an exception, its traceback and the chain of its causes.
+        """Describe an exception, its traceback, what led to it and the members of a group.
 
         Args:
             error: any exception, also one whose `str()` raises.
             source: `module.method` of the handler.
             limit: how many characters of one text are kept; properties that take more are not.
+                With fewer, fewer causes and members are kept too.
+            depth: how deeply properties may be nested.
         """
-        chain: list[BaseException] = []
-        link: BaseException | None = error
-        while link is not None and len(chain) < 8 and not any(link is seen for seen in chain):
-            chain.append(link)
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        result: Self | None = None
-        for link in reversed(chain):
-            result = cls(
-                name=class_name(link, limit),
-                message=message_of(link, limit),
-                source=source if link is error else None,
-                properties=_properties(link, limit) if isinstance(link, HandlerError) else None,
-                stack=clean_text(_stack(link), limit) or None,
-                cause=result,
-            )
-        assert result is not None  # noqa: S101 - the chain holds at least the error itself
-        return result
-
-
-def _properties(error: HandlerError, limit: int) -> dict[str, Any] | None:
-    properties = error.properties
-    left = limit
-    parts: list[Any] = [properties]
-    while parts and left >= 0:
-        part = parts.pop()
-        left -= 1
-        if isinstance(part, str | bytes | dict | list | tuple | set | frozenset):
-            left -= len(part)
-            if left < 0:
-                # Seen before they are encoded, which may take longer than a lease.
-                return {"cut": f"the properties take more than {limit:,} characters"}
-            if isinstance(part, dict):
-                parts += part.keys()
-                parts += part.values()
-            elif not isinstance(part, str | bytes):
-                parts += part
-    return properties
-
-
-_CLASS_NAME = vars(type)["__name__"].__get__
-
-
-def clean_text(text: str, limit: int) -> str:
-    """Return text that both databases store: cut to `limit` characters and marked, no NUL."""
-    if len(text) > limit:
-        text = f"{text[:limit]}… [cut, {len(text):,} characters]"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def message_of(error: BaseException, limit: int = 16_384) -> str:
-    """Return the text of an exception, cut to `limit` characters; also if its `str()` raises."""
-    try:
-        # Of the very class: what `__str__` returns may be of one with methods of its own.
-        return clean_text(str.__str__(str(error)), limit)
-    except BaseException as broken:
-        return f"<str() of the exception raised {class_name(broken, 64)}>"
-
-
-def class_name(error: BaseException, limit: int) -> str:
-    """Return the name of an exception's class, whatever its metaclass says."""
-    return clean_text(_CLASS_NAME(type(error)), limit)
-
-
-def _stack(error: BaseException) -> str:
-    return "".join(traceback.format_tb(error.__traceback__, limit=-20))
+        described = Description(limit, depth).of(error)
+        return cls(**described | {"source": source})
 
 
 class TaskProgress(_Model):
@@ -346,8 +342,8 @@ class ScheduledTaskTime(_Model):
     next_trigger_time: (
         Annotated[
             int,
-            BeforeValidator(_epoch_milliseconds),
             Field(strict=True, ge=0, le=LAST_INSTANT),
+            BeforeValidator(_epoch_milliseconds),
         ]
         | None
     ) = None
@@ -357,6 +353,20 @@ class ScheduledTaskTime(_Model):
     interval_seconds: _Interval = None
     cron: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     timezone: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    if TYPE_CHECKING:  # a checker takes the type of a field for all that it can be given
+
+        def __init__(
+            self,
+            *,
+            next_trigger_time: int | datetime | None = None,
+            interval_days: int | None = None,
+            interval_hours: int | None = None,
+            interval_minutes: int | None = None,
+            interval_seconds: int | None = None,
+            cron: str | None = None,
+            timezone: str | None = None,
+        ) -> None: ...
 
     @property
     def interval(self) -> int:
@@ -456,10 +466,28 @@ class HandlerOptions(_Model):
     initialise_method: str | None = None
     shutdown_method: str | None = None
     executor: Literal["async", "thread", "process"] | None = None
-    timeout: Annotated[Milliseconds, Field(ge=1)] | None = None
+    timeout: Annotated[int, Field(strict=True, ge=1, le=MAX_DURATION_MS), _FromDuration] | None = (
+        None
+    )
     cancel_timeout: Milliseconds = 5000
     max_tasks_per_worker: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_memory: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+    if TYPE_CHECKING:  # a checker takes the type of a field for all that it can be given
+
+        def __init__(
+            self,
+            *,
+            max_worker_count: int | None = None,
+            idle_shutdown_timeout: Duration = 60_000,
+            initialise_method: str | None = None,
+            shutdown_method: str | None = None,
+            executor: Literal["async", "thread", "process"] | None = None,
+            timeout: Duration | None = None,
+            cancel_timeout: Duration = 5000,
+            max_tasks_per_worker: int | None = None,
+            max_memory: int | None = None,
+        ) -> None: ...
 
 
 class Limits(_Model):
@@ -467,7 +495,7 @@ class Limits(_Model):
 
     Attributes:
         payload_bytes: a payload's JSON, in bytes of UTF-8.
-        result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the attempt.
+        result_bytes: a result's JSON, in bytes of UTF-8; a larger one fails the task.
         error_bytes: an error's JSON, in bytes of UTF-8; a larger one is cut and marked.
         progress_bytes: a progress's JSON with message and checkpoint, in bytes of UTF-8.
         depth: how deeply arrays and objects may be nested.

@@ -25,7 +25,7 @@ from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
 from rowlock._events import Events, TaskChanged, WorkerStarted
 from rowlock._handlers import Handler
-from rowlock._ids import new_id
+from rowlock._ids import as_id, new_id
 from rowlock._inserts import Inserts
 from rowlock._json import dumps
 from rowlock._loop import Loop
@@ -248,7 +248,10 @@ class TaskQueue:
             task_type: the type.
             module: the module's dotted name, as in `import`.
             method: the name of the handler, a `def` or `async def` function of the module. It
-                is called with the payload, or with nothing if it takes nothing.
+                is called with the payload, or with nothing if it takes nothing. What it returns
+                is the task's result: a JSON value, with pydantic models and dataclasses in it,
+                which are stored as their JSON by alias. What cannot be stored fails the task,
+                without further tries.
             state_change_callback: called in this process, after each change of a task of the
                 type that this process makes, with the task as it is after the change.
             options: how its workers run; also as a mapping of its fields.
@@ -467,19 +470,23 @@ class TaskQueue:
         return ids
 
     async def get(self, task_id: str) -> Task | None:
-        """Return a task, None if there is none with this id (any more)."""
-        return await self._store.get(check.task_id("task_id", task_id))
+        """Return a task, None if there is none with this id (any more), or it cannot be an id."""
+        store = self._store
+        known = as_id(task_id)
+        return None if known is None else await store.get(known)
 
     async def retry(self, task_id: str) -> bool:
         """Run a task now that waits for its next try, or that has failed or was cancelled.
 
         Returns:
-            False if it is neither; then nothing has changed.
+            False if it is neither, or there is none; then nothing has changed.
 
         Raises:
             DuplicateKeyError: if another task has got its key since it ended.
         """
-        task = await self._store.retry(check.task_id("task_id", task_id))
+        store = self._store
+        known = as_id(task_id)
+        task = None if known is None else await store.retry(known)
         if task is None:
             return False
         self._events.emit(TaskChanged(task))
@@ -498,11 +505,13 @@ class TaskQueue:
                 `current_task().cancelled`, and is killed or given up after `cancel_timeout`.
 
         Returns:
-            False if it is neither; then nothing has changed.
+            False if it is neither, or there is none; then nothing has changed.
         """
         if not isinstance(running, bool):
             check.refuse("running", running, "a bool")
-        task = await self._store.cancel(check.task_id("task_id", task_id), running=running)
+        store = self._store
+        known = as_id(task_id)
+        task = None if known is None else await store.cancel(known, running=running)
         if task is None:
             return False
         if task.status is not TaskStatus.PROCESSING:
@@ -521,7 +530,9 @@ class TaskQueue:
         Returns:
             False if there was none.
         """
-        return await self._store.remove(check.task_id("task_id", task_id))
+        store = self._store
+        known = as_id(task_id)
+        return False if known is None else await store.remove(known)
 
     async def query(
         self,
@@ -561,8 +572,12 @@ class TaskQueue:
             check.integer("limit", limit, 1, 500),
         )
 
-    async def counts(self, task_type: str | None = None) -> dict[TaskStatus, int]:
-        """Return how many tasks there are of each status. Reads an index of all of them."""
+    async def counts(self, task_type: str | None = None) -> dict[str, int]:
+        """Return how many tasks there are of each status. Reads an index of all of them.
+
+        Returns:
+            By status, which is a `TaskStatus` and its string alike: `counts["pending"]`.
+        """
         if task_type is not None:
             task_type = check.label("task_type", task_type, self._limits.name_length)
         found = await self._store.counts(task_type)

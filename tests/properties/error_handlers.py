@@ -107,6 +107,21 @@ class CancelledWithoutText(asyncio.CancelledError):
     __repr__ = __str__
 
 
+class EndlessGroup(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> Any:
+        return [EndlessGroup("x", [ValueError("y")])]
+
+
+class Endless(list[Any]):
+    def __iter__(self) -> Any:
+        while True:
+            yield "x"
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
 class Unprintable:
     """Is encoded as nothing, and says so late."""
 
@@ -126,6 +141,12 @@ def deep_group() -> BaseException:
     for _ in range(500):
         group = BaseExceptionGroup("y" * 1000, [group, KeyboardInterrupt()])
     return group
+
+
+def with_notes(notes: Any) -> BaseException:
+    error = ValueError("x")
+    error.__notes__ = notes
+    return error
 
 
 def without_end() -> BaseException:
@@ -155,6 +176,17 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "MemoryError": MemoryError,
     "no end": without_end,
     "a deep group": deep_group,
+    "a group of 100,000": lambda: ExceptionGroup("x", [ValueError(n) for n in range(100_000)]),
+    "a group of hostile ones": lambda: BaseExceptionGroup(
+        "x", [Nameless(), HidesItsCause(), HidesItsClass(), Misnamed(), StopsWithoutText()]
+    ),
+    "a group that says it has no end": lambda: EndlessGroup("x", [ValueError("y")]),
+    "a group of large properties": lambda: ExceptionGroup(
+        "x", [HandlerError("y", properties={"a": ["z" * 100] * 100}) for _ in range(1000)]
+    ),
+    "notes without end": lambda: with_notes(Endless(["x"])),
+    "notes of a lying class": lambda: with_notes([LyingText("a\0b\ud800" * 1000)] * 1000),
+    "20 MB of NUL as a note": lambda: with_notes(["\0" * 20_000_000]),
     "20 MB of NUL": lambda: ValueError("\0" * 20_000_000),
     "many properties": lambda: HandlerError("x", properties={"a": [Unprintable()] * 100_000}),
     "many properties of a cause": lambda: with_cause(
