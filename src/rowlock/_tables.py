@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0006"
+REVISION = "0007"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -106,6 +106,7 @@ scheduled_task = Table(
     Column("next_trigger", TimeType),
     Column("paused_since", TimeType),
     Column("misfire", Text, nullable=False),
+    Column("misfire_grace", BigInteger),
     Column("overlap", Text, nullable=False),
     Column("task_type", _NAME),
     Column("payload", JsonType),
