@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -307,3 +309,10 @@ async def test_a_row_that_another_hand_made_due_is_paused_and_resumed(database: 
         assert await schedules.resume("s", at(20))
         assert await next_of(schedules) == [at(MINUTE)]
         assert (await schedules.advance([], 9, at(MINUTE))).types == {"t"}
+
+
+def test_time_zones_come_with_rowlock() -> None:
+    """Fails if they depend on the host, where an image without them stops what names a zone."""
+    with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+        dependencies = tomllib.load(file)["project"]["dependencies"]
+    assert [name for name in dependencies if name.startswith("tzdata")] == ["tzdata"]
