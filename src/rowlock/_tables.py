@@ -106,7 +106,6 @@ scheduled_task = Table(
     Column("next_trigger", TimeType),
     Column("paused_since", TimeType),
     Column("misfire", Text, nullable=False),
-    Column("misfire_grace", BigInteger),
     Column("overlap", Text, nullable=False),
     Column("task_type", _NAME),
     Column("payload", JsonType),
@@ -121,4 +120,5 @@ scheduled_task = Table(
     Column("last_task_id", IdType),
     Column("last_skip", TimeType),
     Column("last_skip_reason", Text),
+    Column("misfire_grace", BigInteger),
 )
