@@ -16,6 +16,7 @@ from benchmarks._counting import counted, transactions_of
 from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
+from rowlock._calls import Function
 from rowlock._ids import new_id
 from rowlock._operations import NewRow, Operation
 from rowlock._schedules import Advance, NewSchedule, Schedules, _row_of
@@ -198,7 +199,8 @@ async def _fill(
     ]
     schedules = scheduler._schedules
     await schedules._store.together(_insert(schedules, new, milliseconds))
-    scheduler._callbacks.update({row.id: function for row in new if row.template is None})
+    called = Function.of("function", function)
+    scheduler._callbacks.update({row.id: called for row in new if row.template is None})
 
 
 def _insert(schedules: Schedules, new: Sequence[NewSchedule], due: int) -> Operation[None]:

@@ -22,7 +22,7 @@ from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, Task
 from rowlock._calls import Calls
 from rowlock._operations import Operation, T
 from rowlock._schedule_statements import ScheduleStatements
-from rowlock._schedules import Advance, NewSchedule, Schedules
+from rowlock._schedules import Added, Advance, NewSchedule, Schedules
 from rowlock._statements import Dialect, Statement
 from rowlock._times import to_milliseconds
 
@@ -81,16 +81,20 @@ def no_compare_and_set() -> None:
 
     add = Schedules.add
 
-    async def persist(self: Schedules, new: NewSchedule, now: datetime | None = None) -> bool:
+    async def persist(self: Schedules, new: NewSchedule, now: datetime | None = None) -> Added:
         # Writes that have not locked their rows before lock them in any order.
         while True:
             with suppress(DatabaseUnavailableError):
                 return await add(self, new, now)
 
     async def advance(
-        self: Schedules, ours: Iterable[str], limit: int, now: datetime | None = None
+        self: Schedules,
+        ours: Iterable[str],
+        limit: int,
+        now: datetime | None = None,
+        rooms: Sequence[tuple[Iterable[str], int]] = (),
     ) -> Advance:
-        operation = self._advance(ours, limit, now)
+        operation = self._advance(ours, limit, now, rooms)
         rows = await self._store.read(one(*next(operation)))
         return await self._store.together(rest(operation, rows))
 
@@ -124,9 +128,13 @@ def two_transactions() -> None:
         yield
 
     async def advance(
-        self: Schedules, ours: Iterable[str], limit: int, now: datetime | None = None
+        self: Schedules,
+        ours: Iterable[str],
+        limit: int,
+        now: datetime | None = None,
+        rooms: Sequence[tuple[Iterable[str], int]] = (),
     ) -> Advance:
-        done = await original(self, ours, limit, now)
+        done = await original(self, ours, limit, now, rooms)
         while later:
             await self._store.together(create(self, *later.pop()))
         return done

@@ -19,7 +19,7 @@ from tests.helpers import eventually
 APPLICATION = """
 import asyncio
 from pathlib import Path
-from rowlock import TaskQueue
+from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 
 async def quick(payload):
     return payload
@@ -55,6 +55,23 @@ async def filled():
 
 def by_function():
     return asyncio.run(filled())
+
+async def clock():
+    queue = TaskQueue()
+    times = [ScheduledTaskTime(interval_seconds=1)]
+    await TaskScheduler(queue).add_task("s", times, task_type="scheduled", retain_for=-1)
+    return queue
+
+def clock_by_function():
+    return asyncio.run(clock())
+
+async def opened_clock():
+    queue = TaskQueue()
+    await queue.open()
+    scheduler = TaskScheduler(queue)
+    times = [ScheduledTaskTime(interval_seconds=1)]
+    await scheduler.add_task("s", times, lambda: Path("called").touch())
+    return queue
 
 queue = by_function()
 empty = TaskQueue()
@@ -214,6 +231,37 @@ async def test_one_signal_drains(application: Path, sqlite_url: str, target: str
             await eventually(lambda: is_in(queue, task_id, TaskStatus.SUCCESS), 30)
             process.send_signal(signal.SIGTERM)
             assert await ended(process) == 0
+
+
+@pytest.mark.parametrize("target", ["clock", "clock_by_function"])
+async def test_a_queue_with_schedules_and_no_handlers_runs(
+    application: Path, database: str, target: str
+) -> None:
+    """Fails if handlers are asked for, or if a factory cannot add what is written at the open."""
+    async with TaskQueue(database) as queue:
+        with started(application, database, f"application:{target}") as process:
+            await logged(application, "no handlers: it triggers scheduled tasks")
+
+            async def triggered() -> bool:
+                return (await queue.counts("scheduled"))[TaskStatus.PENDING] >= 2
+
+            await eventually(triggered, 30)
+            process.send_signal(signal.SIGTERM)
+            assert await ended(process) == 0
+
+
+async def test_a_factory_may_open_its_queue(application: Path, sqlite_url: str) -> None:
+    with started(application, sqlite_url, "application:opened_clock") as process:
+        await eventually((application / "called").exists, 30)
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
+
+
+def test_a_schedule_that_cannot_be_written_is_one_line(
+    application: Path, database_url: str
+) -> None:
+    answer = run("worker", "application:clock", folder=application, database=database_url)
+    assert is_one_line(answer, "rowlock db upgrade")
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])

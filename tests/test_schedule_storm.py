@@ -471,7 +471,9 @@ async def test_a_daily_task_stays_daily_however_often_its_process_restarts(
                     nodes.launch(0)
                 await nodes.all_ready()
                 times = await Schedules(store).times()
-                seen.append({name: [time.next for time in times[name]] for name in nodes.ids})
+                seen.append(
+                    {name: [time.next_trigger_time for time in times[name]] for name in nodes.ids}
+                )
     assert all(each == seen[0] for each in seen)
     for (instant,) in seen[0].values():
         assert instant is not None

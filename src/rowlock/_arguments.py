@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rowlock.errors import InvalidArgumentError
-from rowlock.models import MAX_DURATION_MS, Duration, to_utc
+from rowlock.models import MAX_DURATION_MS, TAKEN, Duration, to_utc
 
 E = TypeVar("E", bound=StrEnum)
 M = TypeVar("M", bound=BaseModel)
@@ -73,13 +73,14 @@ def member(name: str, value: E | str, kind: type[E]) -> E:
 
 def model(name: str, value: object, kind: type[M]) -> M:
     """Return a valid model, given as one, as a mapping of its fields, or as None."""
+    context = None
     if isinstance(value, kind):
         # Again: one that was copied or made by `model_construct` was never validated.
-        value = dict(value)
+        value, context = dict(value), TAKEN
     elif value is not None and not isinstance(value, Mapping):
         refuse(name, value, kind.__name__)
     try:
-        return kind.model_validate(value or {})
+        return kind.model_validate(value or {}, context=context)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, (name, *first["loc"])))

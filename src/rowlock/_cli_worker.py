@@ -47,8 +47,8 @@ def worker(
         str,
         typer.Argument(
             metavar="MODULE:NAME",
-            help="A TaskQueue with handlers, or a function (def or async def, without "
-            "arguments) that returns one.",
+            help="A TaskQueue with handlers or a TaskScheduler, or a function (def or async def, "
+            "without arguments) that returns one.",
         ),
     ],
     log_level: Annotated[
@@ -69,7 +69,8 @@ def worker(
 
     - 0: drained after the first signal.
 
-    - 1: could not start: a bad target, no handlers, no schema or an old one, no database.
+    - 1: could not start: a bad target, neither handlers nor a scheduler, no schema or an old one,
+    no database.
 
     - 2: wrong usage.
 
@@ -147,9 +148,10 @@ async def _queue_of(found: Any, target: str) -> TaskQueue:
             raise _raised(target, error) from error
     if not isinstance(found, TaskQueue):
         raise InvalidArgumentError(f"target: {target} returned {_kind(found)}, not a TaskQueue")
-    if not found._handlers:
+    if not found._handlers and not found._companions:
         raise InvalidArgumentError(
-            f"target: no handler is registered with {target}: there is nothing to run"
+            f"target: no handler is registered with {target}, and no scheduler is made for it: "
+            "there is nothing to run"
         )
     return found
 
@@ -236,9 +238,11 @@ async def _start(found: Any, target: str) -> TaskQueue:
         await queue.close()
         raise
     logger.info(
-        "started in process %d on %s, task types %s",
+        "started in process %d on %s, %s",
         os.getpid(),
         type(asyncio.get_running_loop()).__module__.partition(".")[0],
-        ", ".join(sorted(queue._handlers)),
+        f"task types {', '.join(sorted(queue._handlers))}"
+        if queue._handlers
+        else "no handlers: it triggers scheduled tasks and runs none",
     )
     return queue

@@ -203,12 +203,82 @@ class SchedulesChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleFailed(Event):
-    """The function of a scheduled task raised, or its row cannot be read."""
+    """The function of a scheduled task raised."""
 
     schedule_id: str
     exc_info: BaseException
     logger = SCHEDULE
     message = "scheduled task %(schedule_id)r failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleUnread(Event):
+    """This process does not understand a scheduled task, and leaves it to others."""
+
+    schedule_id: str
+    reason: str
+    logger = SCHEDULE
+    level = logging.WARNING
+    message = "scheduled task %(schedule_id)r is left to other processes: %(reason)s"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDamaged(Event):
+    """The row of a scheduled task is nothing that rowlock writes; it was paused."""
+
+    schedule_id: str
+    reason: str
+    logger = SCHEDULE
+    message = "scheduled task %(schedule_id)r is damaged and was paused: %(reason)s"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSkipped(Event):
+    """Instants of a scheduled task were left out because they came too late."""
+
+    schedule_id: str
+    reason: str
+    logger = SCHEDULE
+    level = logging.WARNING
+    message = "scheduled task %(schedule_id)r: an instant was left out: %(reason)s"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleReplaced(Event):
+    """This process has replaced the definition of another one, or has seen its own replaced.
+
+    `differs` names what differs, by its columns.
+    """
+
+    schedule_id: str
+    whose: str
+    differs: str
+    logger = SCHEDULE
+    level = logging.WARNING
+    message = (
+        "scheduled task %(schedule_id)r: %(whose)s (%(differs)s); do processes of different "
+        "versions add it?"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulesRemoved(Event):
+    """Scheduled tasks were removed because they are no longer declared."""
+
+    prefix: str
+    ids: str
+    logger = SCHEDULE
+    level = logging.INFO
+    message = "removed scheduled tasks %(prefix)r* that are no longer declared: %(ids)s"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRefused(Event):
+    """The system gives no thread for the function of a scheduled task, which waits."""
+
+    reason: str
+    logger = SCHEDULE
+    message = "scheduled functions wait, as no thread can be started: %(reason)s"
 
 
 @dataclass(frozen=True, slots=True)

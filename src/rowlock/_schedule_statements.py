@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    not_,
     or_,
     select,
     update,
@@ -35,6 +36,7 @@ class ScheduleRow(NamedTuple):
     next_trigger: Any
     paused_since: Any
     misfire: str
+    misfire_grace: int | None
     overlap: str
     task_type: str | None
     payload: str | None
@@ -61,6 +63,8 @@ _KINDS: Final[dict[str, TypeEngine[Any]]] = {
     name: Text() if isinstance(scheduled_task.c[name].type, JsonType | Text) else column.type
     for name, column in scheduled_task.c.items()
 }
+# The ids that a statement is about, and the tokens of the rows that it leaves out.
+_NAMED: Final[dict[str, TypeEngine[Any]]] = {"id": Text(), "token": IdType()}
 
 
 @cache
@@ -81,6 +85,7 @@ class ScheduleStatements:
         self.insert = build(self._insert())
         self.get = build(self._select().where(named).with_for_update())
         self.look = build(select(*_COLUMNS).where(named))
+        self.looks = build(select(*_COLUMNS).where(self._added_here()))
         self.times = build(
             select(
                 scheduled_task.c.id,
@@ -88,20 +93,19 @@ class ScheduleStatements:
             ).order_by(scheduled_task.c.id)
         )
         self.remove = build(delete(scheduled_task).where(named).returning(scheduled_task.c.id))
+        self.remove_others = build(self._remove_others())
+        # What creates a task is anybody's; what calls a function, only theirs who have it.
+        ours = or_(scheduled_task.c.task_type.is_not(None), self._added_here())
         self.next_due = build(
             select(func.min(scheduled_task.c.next_trigger), self._now.label("now")).where(
                 # Said, or SQLite does not read the index that leaves the others out.
                 scheduled_task.c.next_trigger.is_not(None),
-                self._ours(),
+                ours,
+                self._readable(),
             )
         )
-        self.due = build(
-            self._select()
-            .where(scheduled_task.c.next_trigger <= self._now, self._ours())
-            .order_by(scheduled_task.c.next_trigger)
-            .limit(bindparam("limit", type_=Integer))
-            .with_for_update(skip_locked=True)
-        )
+        self.due = build(self._due(ours))
+        self.due_here = build(self._due(self._added_here()))
         self.statuses = build(self._statuses())
         self.write = build(self._write())
         self.ended = build(self._ended())
@@ -115,12 +119,34 @@ class ScheduleStatements:
             self._dialect.one_of(task.c.id, select(ids.c.id))
         )
 
-    def _ours(self) -> ColumnElement[bool]:
-        # What creates a task is anybody's; what calls a function, only theirs who have it.
-        ours = self._dialect.batch({"id": Text()})
-        return or_(
-            scheduled_task.c.task_type.is_not(None),
-            scheduled_task.c.id.in_(select(ours.c.id)),
+    def _due(self, ours: ColumnElement[bool]) -> Select[Any]:
+        return (
+            self._select()
+            .where(scheduled_task.c.next_trigger <= self._now, ours, self._readable())
+            .order_by(scheduled_task.c.next_trigger)
+            .limit(bindparam("limit", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+
+    def _added_here(self) -> ColumnElement[bool]:
+        named = self._dialect.batch(_NAMED)
+        return scheduled_task.c.id.in_(select(named.c.id))
+
+    def _readable(self) -> ColumnElement[bool]:
+        # What this process cannot read stays due until another has triggered it.
+        named = self._dialect.batch(_NAMED)
+        return scheduled_task.c.token.not_in(select(named.c.token))
+
+    def _remove_others(self) -> Executable:
+        prefix = bindparam("prefix", type_=Text)
+        return (
+            delete(scheduled_task)
+            .where(
+                func.substr(scheduled_task.c.id, literal_column("1"), func.length(prefix))
+                == prefix,
+                not_(self._added_here()),
+            )
+            .returning(scheduled_task.c.id)
         )
 
     def _insert(self) -> Executable:

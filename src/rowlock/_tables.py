@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0007"
+REVISION = "0008"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -138,4 +138,5 @@ scheduled_task = Table(
     Column("last_task_id", IdType),
     Column("last_skip", TimeType),
     Column("last_skip_reason", Text),
+    Column("misfire_grace", BigInteger),
 )

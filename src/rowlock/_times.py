@@ -7,15 +7,17 @@ on when it triggered.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby, islice
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rowlock._cron import Cron
-from rowlock.models import EPOCH, LAST_INSTANT, ScheduledTaskTime
+from rowlock.models import EPOCH, LAST_INSTANT, TAKEN, ScheduledTaskTime
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -30,10 +32,11 @@ class StoredTime(BaseModel):
         next: when it triggers next, None if no more.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # What a newer version has added is not to be lost when this one writes the row.
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     given: ScheduledTaskTime
-    next: int | None
+    next: Annotated[int, Field(strict=True, ge=0, le=LAST_INSTANT)] | None
 
     def shown(self) -> ScheduledTaskTime:
         """Return the time with its next instant in place of the first."""
@@ -41,6 +44,74 @@ class StoredTime(BaseModel):
 
 
 STORED_TIMES = TypeAdapter(list[StoredTime])
+
+
+class NotUnderstoodError(Exception):
+    """This process does not understand a row; another one may."""
+
+
+class DamagedError(Exception):
+    """A row is nothing that any version of rowlock writes."""
+
+
+def read_times(text: str) -> list[StoredTime]:
+    """Return the times of a row.
+
+    Raises:
+        NotUnderstoodError: if they are of a newer version, or of a zone that is not known here.
+        DamagedError: if they are no times.
+    """
+    try:
+        times = STORED_TIMES.validate_json(text, context=TAKEN)
+    except ValidationError as error:
+        reason = _reason(error)
+        raise (NotUnderstoodError if _is_list_of_times(text) else DamagedError)(reason) from None
+    if not times or not all(is_complete(time.given) for time in times):
+        raise DamagedError("times: there is none, or one without instant, interval and cron line")
+    return times
+
+
+def shown_times(text: str) -> list[ScheduledTaskTime]:
+    """Return the times of a row with their next instants, none if they are damaged.
+
+    Of those that are not understood here what is: a cron line in an unknown zone is shown.
+    """
+    try:
+        return [time.shown() for time in read_times(text)]
+    except DamagedError:
+        return []
+    except NotUnderstoodError:
+        return [_known(item) for item in json.loads(text)]
+
+
+def _reason(error: ValidationError) -> str:
+    first_error = error.errors(include_url=False)[0]
+    place = ".".join(map(str, ("times", *first_error["loc"])))
+    return f"{place}: {first_error['msg'].removeprefix('Value error, ')}"
+
+
+def _is_list_of_times(text: str) -> bool:
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(items, list) and bool(items) and all(map(_is_time, items))
+
+
+def _is_time(item: Any) -> bool:
+    if not isinstance(item, dict) or not isinstance(item.get("given"), dict) or not item["given"]:
+        return False
+    due = item.get("next")
+    return due is None or (type(due) is int and 0 <= due <= LAST_INSTANT)
+
+
+def _known(item: Mapping[str, Any]) -> ScheduledTaskTime:
+    known: dict[str, Any] = {}
+    for name, field in ScheduledTaskTime.model_fields.items():
+        value = item["given"].get(field.alias)
+        if type(value) is (str if name in ("cron", "timezone") else int):
+            known[name] = value
+    return ScheduledTaskTime.model_construct(**{**known, "next_trigger_time": item.get("next")})
 
 
 def to_milliseconds(instant: datetime) -> int:

@@ -65,7 +65,10 @@ _AHEAD = 1000
 
 
 class Companion(Protocol):
-    """What starts and stops with a queue."""
+    """What opens, starts and stops with a queue."""
+
+    async def open(self) -> None:
+        """Write what was kept until the queue is open."""
 
     def start(self) -> None:
         """Begin."""
@@ -201,6 +204,12 @@ class TaskQueue:
         if self._notify:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
             self._hints_task = asyncio.create_task(self._hints.run(), name="rowlock hints")
+        try:
+            for companion in tuple(self._companions):
+                await companion.open()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Stop, and give back every connection. The queue may be opened again."""
@@ -322,7 +331,8 @@ class TaskQueue:
 
     def _attach(self, companion: Companion) -> None:
         self._companions.append(companion)
-        if self._worker is not None:
+        # One that is made during a `stop` is not among those that it stops.
+        if self._worker is not None and self._worker.stopping is None:
             companion.start()
 
     async def stop(self) -> None:

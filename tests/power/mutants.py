@@ -171,9 +171,11 @@ MUTANTS = (
         (
             (
                 SCHEDULES,
-                "        return await self._store.together(self._advance(ours, limit, now))\n",
+                "        return await self._store.together("
+                "self._advance(ours, limit, now, rooms))\n",
                 "        self._later: list[dict[str, Any]] = []\n"
-                "        done = await self._store.together(self._advance(ours, limit, now))\n"
+                "        done = await self._store.together("
+                "self._advance(ours, limit, now, rooms))\n"
                 "        create = self._create(self._later, self._store.instant(now))\n"
                 "        await self._store.together(create)\n"
                 "        return done\n",
