@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rowlock._context import RunningTask, current_task
 from rowlock.errors import (
     DatabaseUnavailableError,
+    EventLoopError,
     HandlerError,
     InvalidArgumentError,
     InvalidCursorError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatabaseUnavailableError",
+    "EventLoopError",
     "HandlerError",
     "HandlerOptions",
     "InvalidArgumentError",

@@ -31,6 +31,10 @@ class Calls:
     def __contains__(self, schedule_id: str) -> bool:
         return schedule_id in self._running
 
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether an asyncio task is a call."""
+        return task in self._running.values()
+
     def start(self, schedule_id: str, due: datetime, function: ScheduledCallback) -> None:
         """Begin a call."""
         self._running[schedule_id] = asyncio.create_task(

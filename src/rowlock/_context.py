@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ class RunningTask:
         payload: the payload as it was created.
     """
 
-    __slots__ = ("_limits", "_link", "_progress", "attempt", "id", "payload", "type")
+    __slots__ = ("_limits", "_link", "_progress", "attempt", "id", "payload", "runs_in", "type")
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class RunningTask:
         self._progress = progress
         self._link = link
         self._limits = limits
+        # Of an async handler.
+        self.runs_in: asyncio.Task[Any] | None = None
 
     @property
     def cancelled(self) -> bool:

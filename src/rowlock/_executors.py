@@ -96,6 +96,7 @@ class InLoop(Executor):
         token = None
         try:
             running, arguments = self._running(row, link)
+            running.runs_in = self._slot
             token = running_task.set(running)
             if timeout is None:
                 result = await handler.function(*arguments)

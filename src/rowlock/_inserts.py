@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
+from rowlock._background import Background
 from rowlock._operations import NewRow
 from rowlock._store import Store
 from rowlock.errors import DatabaseUnavailableError
 
 MOST = 200
+# No statement is to take long to make and to send, however large the payloads are.
+LENGTH = 4 * 2**20
 
 
 class Inserts:
@@ -21,7 +25,7 @@ class Inserts:
         self._store = store
         self._busy = False
         self._waiting: list[tuple[NewRow, asyncio.Future[None]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: Background | None = None
 
     def goes_alone(self, row: NewRow) -> bool:
         """Whether the task would have an INSERT of its own, and at once."""
@@ -47,33 +51,53 @@ class Inserts:
         finally:
             if self._waiting:
                 # In a task of its own: a caller that is cancelled must not take others with it.
-                self._flushing = asyncio.create_task(self._flush(), name="rowlock inserts")
+                self._flushing = Background(self._flush, "rowlock inserts")
             else:
                 self._busy = False
 
     async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._waiting[:MOST]
-                del self._waiting[:MOST]
-                await self._write([entry for entry in batch if not entry[1].done()])
-        finally:
-            self._busy = False
+        while self._waiting:
+            await self._write([entry for entry in self._take() if not entry[1].done()])
+        self._busy = False
+
+    def _take(self) -> list[tuple[NewRow, asyncio.Future[None]]]:
+        length = count = 0
+        while count < min(MOST, len(self._waiting)) and length < LENGTH:
+            length += len(self._waiting[count][0].payload or "")
+            count += 1
+        batch = self._waiting[:count]
+        del self._waiting[:count]
+        return batch
 
     async def _write(self, batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
         if not batch:
             return
         try:
             await self._store.insert_together([row for row, _ in batch])
+        except asyncio.CancelledError:
+            # Somebody else's: those who wait for these rows were not meant, and must hear of it.
+            _fail(batch, DatabaseUnavailableError("cancelled; the task is stored, or is not"))
+            raise
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, DatabaseUnavailableError):
-                for entry in batch:
-                    await self._write([entry])
-                return
-            for _, stored in batch:
-                if not stored.done():
-                    stored.set_exception(error)
+                await self._write_each(batch)
+            else:
+                _fail(batch, error)
         else:
             for _, stored in batch:
                 if not stored.done():
                     stored.set_result(None)
+
+    async def _write_each(self, batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
+        left = deque(batch)
+        try:
+            while left:
+                await self._write([left.popleft()])
+        finally:
+            self._waiting[:0] = left
+
+
+def _fail(batch: list[tuple[NewRow, asyncio.Future[None]]], error: Exception) -> None:
+    for _, stored in batch:
+        if not stored.done():
+            stored.set_exception(error)

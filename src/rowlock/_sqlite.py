@@ -170,11 +170,15 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         await self.unwatch()
-        for connection in (self._reader, self._writer):
-            if connection is not None:
+        # One by one: it goes on from here if it is cancelled.
+        while (connection := self._reader or self._writer) is not None:
+            if not connection.closed:
                 await connection.invalidate()
                 await connection.close()
-        self._reader = self._writer = None
+            if connection is self._reader:
+                self._reader = None
+            else:
+                self._writer = None
         await super().close()
 
     async def watch(

@@ -7,6 +7,7 @@ RowlockError
 │   └── InvalidCursorError
 ├── SchemaError
 ├── QueueClosedError
+├── EventLoopError
 ├── DatabaseUnavailableError
 ├── LeaseLostError
 ├── WorkerProcessError
@@ -41,6 +42,10 @@ class SchemaError(RowlockError):
 
 class QueueClosedError(RowlockError):
     """The queue is used before it was opened or after it was closed."""
+
+
+class EventLoopError(RowlockError):
+    """The queue is used in another event loop or process than the one that opened it."""
 
 
 class DatabaseUnavailableError(RowlockError):

@@ -20,10 +20,12 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from rowlock import _arguments as check
+from rowlock._background import Background
 from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
 from rowlock._events import Events, TaskChanged
 from rowlock._handlers import Handler
+from rowlock._home import Home
 from rowlock._ids import new_id
 from rowlock._inserts import Inserts
 from rowlock._json import dumps
@@ -70,17 +72,25 @@ class Companion(Protocol):
         """Begin."""
 
     async def stop(self, timeout: float) -> None:
-        """End; what runs gets so many seconds."""
+        """End; what runs gets so many seconds. If it is cancelled, it is called again."""
 
     def hurry(self) -> None:
         """End the grace period of a `stop` that is under way."""
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether `stop` would wait for an asyncio task."""
+
+    def forget(self) -> None:
+        """Forget what ran in an event loop that is closed, or before a fork."""
 
 
 class TaskQueue:
     """A durable task queue in a PostgreSQL or SQLite database.
 
-    Use it as an async context manager, or call `open` and `close`. It belongs to the event loop
-    in which it was opened.
+    Use it as an async context manager, or call `open` and `close`. While it is open it belongs to
+    the event loop and the process that opened it: its coroutines raise EventLoopError anywhere
+    else. In a fork of the process, and where that loop was closed before the queue, `open` opens it
+    anew; what was open there it leaves alone.
 
     Args:
         database: a URL (`postgresql://…`, `sqlite:///…`; the async driver is picked by itself),
@@ -136,18 +146,22 @@ class TaskQueue:
         self._callbacks_of: dict[str, Callback] = {}
         self._events = Events()
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
+        self._home: Home | None = None
         self._opened: Store | None = None
-        self._closing: asyncio.Future[None] | None = None
+        self._entered = False
+        self._closing = False
         self._inserts: Inserts
         self._worker: Worker | None = None
         self._companions: list[Companion] = []
         self._hinted: set[str] = set()
         self._hinted_at = 0.0
         self._hints = Loop("hints", self._send_hints, self._events.emit)
-        self._hints_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        if self._entered and not self._is_gone():
+            raise RowlockError("`async with` of a queue inside another one of the same queue")
         await self.open()
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -156,17 +170,29 @@ class TaskQueue:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        finally:
+            self._entered = False
 
     async def open(self) -> None:
-        """Connect, and check that the schema is there.
+        """Connect, and check that the schema is there. Does nothing if the queue is open.
 
         Raises:
             DatabaseUnavailableError: if the database cannot be reached.
             SchemaError: if the schema is missing or old; the message names the command.
+            EventLoopError: if the queue is open in another event loop.
         """
-        if self._opened is not None:
+        home = self._settle()
+        if self._opened is not None and not self._closing:
             return
+        if self._closing and self._callbacks.is_calling():
+            raise QueueClosedError("the queue is being closed, which waits for this callback")
+        async with home.changing:
+            if self._opened is None:
+                await self._open(home)
+
+    async def _open(self, home: Home) -> None:
         if importing.get():
             raise RowlockError(
                 "the module of a handler opens a queue while a worker process imports it: "
@@ -177,41 +203,103 @@ class TaskQueue:
             retry_interval=self._retry_interval,
             max_lost_workers=self._max_lost_workers,
         )
+        home.held.add(store)
         try:
             await store.open()
         except BaseException:
-            await store.close()
+            await self._close_store(home, store)
             raise
         self._opened = store
         self._inserts = Inserts(store)
         if self._notify:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
-            self._hints_task = asyncio.create_task(self._hints.run(), name="rowlock hints")
+            self._hints.start()
 
     async def close(self) -> None:
-        """Stop, and give back every connection. The queue may be opened again."""
+        """Stop, and give back every connection. The queue may be opened again.
+
+        State change callbacks get `stop_timeout`, too; one that calls this goes on after it.
+
+        Raises:
+            EventLoopError: if the queue is open in another event loop, or before a fork.
+            RowlockError: in an async handler, or a function, for which it would wait.
+        """
+        home = self._home
+        if home is None or home.loop.is_closed():
+            self._forget()
+            return
+        if self._opened is None and not home.changing.locked():
+            return
+        home.check()
+        self._refuse_inside("close")
+        if self._closing and self._callbacks.is_calling():
+            return  # the other `close` waits for this callback
+        async with home.changing:
+            self._closing = True
+            try:
+                await self._close(home)
+            finally:
+                self._closing = False
+
+    async def _close(self, home: Home) -> None:
         if self._opened is None:
             return
-        await self.stop()
+        if self._worker is not None:
+            await self._end(home, self._worker)
         await self._callbacks.drain(self._stop_timeout / 1000)
-        if self._hints_task is not None:
-            self._hints.stop()
-            await asyncio.wait({self._hints_task}, timeout=1)
-            self._hints_task.cancel()
+        if self._notify:
+            await self._hints.end(1)
             with suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._send_hints()
         store, self._opened = self._opened, None
-        if store is not None:
-            # To its end though the caller is cancelled: nobody else could close it any more.
-            self._closing = asyncio.ensure_future(store.close())
-            await asyncio.shield(self._closing)
+        await self._close_store(home, store)
+
+    @staticmethod
+    async def _close_store(home: Home, store: Store) -> None:
+        # To its end though the caller is cancelled: nobody else could close it any more.
+        await Background(store.close, "rowlock close").wait()
+        home.held.discard(store)
 
     @property
     def _store(self) -> Store:
+        # The door of every public coroutine that needs the database, before it does anything.
         if self._opened is None:
             raise QueueClosedError("the queue is not open: use `async with queue:` or open()")
+        self._checked_home()
         return self._opened
+
+    # Where it is open.
+
+    def _checked_home(self) -> Home:
+        home = self._home
+        assert home is not None  # noqa: S101
+        home.check()
+        return home
+
+    def _is_gone(self) -> bool:
+        return self._home is not None and self._home.is_gone
+
+    def _settle(self) -> Home:
+        """Return where the queue is to be opened, if it is not open elsewhere."""
+        home = self._home
+        if home is not None and not home.is_gone:
+            if self._opened is not None or home.changing.locked():
+                home.check()
+            if home.loop is asyncio.get_running_loop():
+                return home
+        self._forget()
+        self._home = Home()
+        return self._home
+
+    def _forget(self) -> None:
+        """Forget what was left where nobody can close it any more."""
+        self._opened = self._worker = self._events.worker = None
+        self._entered = self._closing = False
+        self._hinted = set()
+        self._callbacks.forget()
+        for companion in self._companions:
+            companion.forget()
 
     # Handlers.
 
@@ -236,7 +324,10 @@ class TaskQueue:
 
         Raises:
             InvalidArgumentError: if a name cannot be imported, or an option does not fit.
+            EventLoopError: if the queue is started in another event loop.
         """
+        if self._worker is not None:
+            self._checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
         if state_change_callback is not None:
             check.function("state_change_callback", state_change_callback)
@@ -250,18 +341,37 @@ class TaskQueue:
 
     async def unregister_handler(self, task_type: str) -> None:
         """Claim the type no more in this process, from the return on. What runs finishes."""
+        if self._worker is not None:
+            self._checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
         self._handlers.pop(task_type, None)
         if self._worker is not None:
             await self._worker.remove_handler(task_type)
 
     async def start(self) -> None:
-        """Begin to run tasks of the registered types in this process, and to sweep."""
+        """Begin to run tasks of the registered types in this process, and to sweep.
+
+        Does nothing if the queue is started; while it stops, waits for the end of that.
+
+        Raises:
+            QueueClosedError: if the queue is not open.
+        """
+        if self._closing:
+            raise QueueClosedError("the queue is being closed")
+        store, home = self._store, self._checked_home()
+        if self._worker is not None and self._worker.stopping is not None:
+            self._refuse_inside("start")
+        async with home.changing:
+            store = self._store
+            if (worker := self._worker) is not None:
+                if worker.stopping is None:
+                    return
+                await self._end(home, worker)
+            self._start(home, store)
+
+    def _start(self, home: Home, store: Store) -> None:
         from rowlock._worker import Worker, WorkerSettings
 
-        store = self._store
-        if self._worker is not None:
-            return
         self._worker = Worker(
             store,
             self._events,
@@ -275,6 +385,7 @@ class TaskQueue:
             ),
             self._callbacks_of.__contains__,
         )
+        home.held.add(self._worker)
         self._events.worker = self._worker.holder
         for handler in self._handlers.values():
             self._worker.set_handler(handler)
@@ -283,8 +394,11 @@ class TaskQueue:
             companion.start()
 
     def _attach(self, companion: Companion) -> None:
+        is_started = self._worker is not None and self._worker.stopping is None
+        if is_started:
+            self._checked_home()
         self._companions.append(companion)
-        if self._worker is not None:
+        if is_started:
             companion.start()
 
     async def stop(self) -> None:
@@ -292,19 +406,46 @@ class TaskQueue:
 
         What was claimed and has not begun, or still runs at the end of the time, goes back to
         pending without losing a try. Calling it again meanwhile ends the time at once.
+
+        Raises:
+            EventLoopError: if the queue is open in another event loop, or before a fork.
+            RowlockError: in an async handler, or a function, for which it would wait.
         """
-        worker = self._worker
-        if worker is None:
+        if self._opened is None:
             return
-        if worker.stopping is None:
-            worker.stopping = asyncio.ensure_future(self._stop(worker))
-        else:
+        home = self._checked_home()
+        self._refuse_inside("stop")
+        if (worker := self._worker) is not None and worker.stopping is not None:
             worker.hurry()
             for companion in self._companions:
                 companion.hurry()
-        await asyncio.shield(worker.stopping)
-        if self._worker is worker:
-            self._worker = self._events.worker = None
+            await self._end(home, worker)
+            return
+        if self._closing:
+            return  # it is stopped
+        async with home.changing:
+            if self._worker is not None:
+                await self._end(home, self._worker)
+
+    def _refuse_inside(self, name: str) -> None:
+        worker, task = self._worker, asyncio.current_task()
+        if worker is not None and (
+            worker.runs(task) or any(companion.runs(task) for companion in self._companions)
+        ):
+            raise RowlockError(
+                f"{name}() would wait for the handler, or the function of a scheduled task, that "
+                f"calls it; `asyncio.create_task(queue.{name}())` does not"
+            )
+
+    async def _end(self, home: Home, worker: Worker) -> None:
+        if worker.stopping is None:
+            worker.stopping = Background(lambda: self._stop(worker), "rowlock stop")
+        try:
+            await worker.stopping.wait()
+        finally:
+            if worker.stopping.ended.done() and self._worker is worker:
+                self._worker = self._events.worker = None
+                home.held.discard(worker)
 
     async def _stop(self, worker: Worker) -> None:
         timeout = self._stop_timeout / 1000

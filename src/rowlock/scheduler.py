@@ -65,7 +65,7 @@ class TaskScheduler:
         # From the look at what runs to the start of what was taken.
         self._triggering = asyncio.Lock()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
-        self._task: asyncio.Task[None] | None = None
+        self._started = False
         self._hurry = asyncio.Event()
         self._hinted: asyncio.TimerHandle | None = None
         self._events.subscribe(self._on_event)
@@ -225,10 +225,11 @@ class TaskScheduler:
         """
         task_id = check.label("task_id", task_id, 255)
         ours = task_id in self._callbacks
-        if ours and self._task is None:
+        if ours and not self._started:
             raise QueueClosedError("the queue is not started: functions are called while it is")
+        schedules = self._schedules
         async with self._triggering:
-            done = await self._schedules.trigger(task_id, ours and task_id not in self._calls)
+            done = await schedules.trigger(task_id, ours and task_id not in self._calls)
             self._carry_out(done)
         return bool(done.triggers or done.types)
 
@@ -248,28 +249,37 @@ class TaskScheduler:
         """Begin to trigger."""
         self._hurry.clear()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
-        self._task = asyncio.create_task(self._loop.run(), name="rowlock scheduler")
+        self._loop.start()
+        self._started = True
 
     async def stop(self, timeout: float) -> None:
         """Trigger no more; give calls that run `timeout` seconds to end."""
-        task, self._task = self._task, None
-        if task is None:
+        if not self._started:
             return
         if self._hinted is not None:
             self._hinted.cancel()
             self._hinted = None
-        self._loop.stop()
         # What a pass has taken is to be called: it is not cut short.
-        await asyncio.wait({task}, timeout=_LAST_PASS)
-        task.cancel()
-        await asyncio.wait({task})
+        await self._loop.end(_LAST_PASS)
         await self._calls.drain(timeout, self._hurry)
         with suppress(DatabaseUnavailableError):
             await self._record()
+        self._started = False
 
     def hurry(self) -> None:
         """End the time that calls get in a `stop` under way."""
         self._hurry.set()
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether an asyncio task is a call of a function."""
+        return self._calls.runs(task)
+
+    def forget(self) -> None:
+        """Forget what ran in an event loop that is closed, or before a fork."""
+        self._started = False
+        self._hinted = None
+        self._calls = Calls(self._ended)
+        self._triggering = asyncio.Lock()
 
     # The loop.
 
@@ -278,7 +288,7 @@ class TaskScheduler:
         return Schedules(self._queue._store)
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, SchedulesChanged) and self._task is not None and not self._hinted:
+        if isinstance(event, SchedulesChanged) and self._started and not self._hinted:
             self._hinted = asyncio.get_running_loop().call_later(_HINT_GAP, self._heed)
 
     def _heed(self) -> None:
