@@ -136,7 +136,8 @@ def run_script(tmp_path: Path, script: str, *arguments: str) -> None:
 
 
 CLOSED_LOOP = """
-import asyncio, sys
+import asyncio, sys, time
+from rowlock._pools import Job
 from rowlock import EventLoopError, ScheduledTaskTime, TaskQueue, TaskScheduler
 
 queue = TaskQueue(sys.argv[1], lease=1000, sweep_interval=100, retry_interval=60_000)
@@ -145,11 +146,11 @@ called = []
 
 async def first():
     await queue.open()
-    await queue.register_handler("waits", "time", "sleep", options={"executor": "process"})
     await queue.start()
-    task_id = await queue.create("waits", 1000, retain_for=-1)
-    while (await queue.get(task_id)).status != "processing":
-        await asyncio.sleep(0.01)
+    task_id = await queue.create("waits", retain_for=-1)
+    (row,) = await queue._store.claim(queue._worker.holder, {"waits": 1}, 1000)
+    job = Job(row, time.monotonic(), None)
+    queue._worker._held[job.key] = job
     return task_id
 
 async def refused(how):
@@ -165,7 +166,6 @@ async def second(task_id):
     await refused(queue.stop())
     await refused(queue.start())
     await queue.open()
-    await queue.unregister_handler("waits")
     await queue.register_handler(
         "quick", "tests.loop_handlers", "quick", options={"idle_shutdown_timeout": 100}
     )
