@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -54,6 +54,8 @@ from rowlock.models import (
 if TYPE_CHECKING:
     from rowlock._worker import Worker
 
+T = TypeVar("T")
+
 # Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
 # another. One that goes with an INSERT is a whole round trip sooner, but others wait until that
 # is on disk, so it needs a longer silence.
@@ -63,6 +65,8 @@ _NO_HINT = 3600.0
 # Of the tasks of a `create_many`, so many are checked before anything is sent, and the rest while
 # PostgreSQL stores what came before.
 _AHEAD = 1000
+# Others may run after so many seconds of it; to send what was checked takes as long again.
+_SLICE = 0.005
 
 
 class Companion(Protocol):
@@ -540,23 +544,31 @@ class TaskQueue:
         store = self._store
         if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
             check.refuse("tasks", tasks, "an iterable of NewTask")
-        tasks = list(tasks)
-        for task in tasks:
-            if not isinstance(task, NewTask):
-                check.refuse("tasks", task, "NewTask")
-        if not tasks:
+        # The ids before any clock is asked: a task is not older than its first change.
+        given: deque[NewTask] = deque()
+        ids: list[str] = []
+        async for part in _in_parts(tasks):
+            for task in part:
+                if not isinstance(task, NewTask):
+                    check.refuse("tasks", task, "NewTask")
+            given += part
+            ids += [new_id() for _ in part]
+        if not given:
             return []
-        # Before any clock is asked: a task is not older than its first change.
-        ids = [new_id() for _ in tasks]
+        has_keys = any(task.key is not None for task in given)
         types: set[str] = set()
-        rows = self._new_rows(tasks, ids, types)
+        rows = _in_parts(self._new_rows(given, ids, types))
         if connection is not None:
-            return await self._create_on(store, connection, list(rows))
-        if any(task.key is not None for task in tasks):
-            ids = await store.insert_many(list(rows))
+            return await self._create_on(store, connection, await _all(rows))
+        if has_keys:
+            ids = await store.insert_many(await _all(rows))
         else:
-            first = list(islice(rows, _AHEAD))
-            await store.insert_new(chain(first, rows))
+            first: list[NewRow] = []
+            async for checked in rows:
+                first += checked
+                if len(first) >= _AHEAD:
+                    break
+            await store.insert_new(first, rows)
         self._hint(types)
         return ids
 
@@ -660,10 +672,11 @@ class TaskQueue:
         return {status: found.get(status, 0) for status in TaskStatus}
 
     def _new_rows(
-        self, tasks: Iterable[NewTask], ids: Iterable[str], types: set[str]
+        self, tasks: deque[NewTask], ids: Iterable[str], types: set[str]
     ) -> Iterator[NewRow]:
-        for task, task_id in zip(tasks, ids, strict=True):
-            row = self._new_row(task, task_id)
+        for task_id in ids:
+            # To free all of them at once would take long, too.
+            row = self._new_row(tasks.popleft(), task_id)
             types.add(row.type)
             yield row
 
@@ -735,6 +748,28 @@ class TaskQueue:
             self._hinted |= hinted
             raise
         return _NO_HINT
+
+
+async def _in_parts(items: Iterable[T]) -> AsyncIterator[list[T]]:
+    """Take many items, and let others run after each slice of the time."""
+    left = iter(items)
+    clock = time.perf_counter
+    while True:
+        part: list[T] = []
+        end = clock() + _SLICE
+        for item in left:
+            part.append(item)
+            if clock() > end:
+                break
+        else:
+            yield part
+            return
+        yield part
+        await asyncio.sleep(0)
+
+
+async def _all(parts: AsyncIterator[list[T]]) -> list[T]:
+    return [item async for part in parts for item in part]
 
 
 def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
