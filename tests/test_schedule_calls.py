@@ -73,7 +73,7 @@ async def test_what_cannot_be_called_yet_stays_in_the_table(database: str, kind:
         await eventually(lambda: len(gate.called) == 3)
 
         async def created() -> int:
-            return (await queue.counts())["pending"]  # type: ignore[index]
+            return (await queue.counts())["pending"]
 
         # What needs no place does not wait for one.
         await eventually(created)

@@ -360,7 +360,7 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
         await eventually(lambda: queue._worker is not None and queue._worker.stopping is not None)
         late = TaskScheduler(queue)
         await late.add_task("late", [once()], lambda due: calls.append(due))
-        assert late._task is None
+        assert not late._started
         gate.set()
         await stopping
         assert await outcome(late, "late") is None

@@ -153,6 +153,10 @@ class Calls:
             return self._max_coroutines - self._in_loop
         return self._threads.room - self._awaited
 
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether an asyncio task is a call."""
+        return task in self._running.values()
+
     def prepare(self, count: int) -> int:
         """Have threads ready for `count` calls, as far as there is room; return for how many.
 

@@ -45,15 +45,15 @@ class Changes(Protocol):
         """Watch no more."""
 
 
-def changes_of(file: str | None, wake: Callable[[], None]) -> Changes:
+def changes_of(file: str, wake: Callable[[], None]) -> Changes:
     """Watch a database.
 
     Args:
-        file: the path of the database, None if SQLite alone knows where it is.
+        file: the path of the database.
         wake: called in the loop when it is to be asked before its pause is over.
     """
     # Windows tells the time of a change when a file is closed.
-    if file is None or sys.platform == "win32":
+    if sys.platform == "win32":
         return Unknown()
     log = f"{file}-wal"
     try:

@@ -26,18 +26,18 @@ class Checkpoints:
     """Follows the log of one writing connection, in its thread.
 
     Args:
-        file: the path of the database, None if SQLite alone knows where it is.
+        file: the path of the database.
     """
 
-    def __init__(self, file: str | None) -> None:
-        self._log = None if file is None else f"{file}-wal"
+    def __init__(self, file: str) -> None:
+        self._log = f"{file}-wal"
         self._next = 0.0
         self._automatic = True
 
     def after_commit(self, driver: sqlite3.Connection) -> None:
         """Try a checkpoint if the log is longer than SQLite should have let it become."""
         now = time.monotonic()
-        if now < self._next or self._log is None:
+        if now < self._next:
             return
         self._next = now + _LOOK
         # What was committed stays so, whatever becomes of the checkpoint.

@@ -8,41 +8,23 @@ import importlib
 import inspect
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
-from enum import StrEnum
 from operator import attrgetter
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
+from rowlock._cli_log import LogFormat, LogLevel, set_up
+from rowlock._cli_signals import DRAINED, EXIT_TIME, HURRIED, Signals, exit_within
 from rowlock.errors import InvalidArgumentError, RowlockError
 from rowlock.queue import TaskQueue
-
-DRAINED = 0
-HURRIED = 130
-
-# What rowlock itself does in `stop` and `close` after a hurry is bounded; a handler that swallows
-# its cancellation, blocks the loop or sits in a thread of an executor is not.
-_LAST_RESORT = 10.0
-_EXIT_TIME = 5.0
 
 logger = logging.getLogger("rowlock")
 
 
-class LogLevel(StrEnum):
-    """What is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
 def worker(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -52,8 +34,19 @@ def worker(
         ),
     ],
     log_level: Annotated[
-        LogLevel, typer.Option(case_sensitive=False, help="What is logged, to stderr.")
+        LogLevel,
+        typer.Option(
+            case_sensitive=False, envvar="ROWLOCK_LOG_LEVEL", help="What is logged, to stderr."
+        ),
     ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            case_sensitive=False,
+            envvar="ROWLOCK_LOG_FORMAT",
+            help="How: lines of text, or one JSON object a line.",
+        ),
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run the handlers of a queue until a signal.
 
@@ -61,13 +54,18 @@ def worker(
 
     The first SIGINT or SIGTERM drains: no task is claimed any more, and what runs has the queue's
     stop_timeout to finish; then it is put back. A second signal puts it back at once. Neither
-    costs a task a try. A worker that loses its database waits for it and goes on.
+    costs a task a try. A worker that loses its database waits for it and goes on. A signal while
+    the worker starts, the import of the module included, ends it at once.
+
+    Where the module sets up logging itself while it is imported, that stays. An object of
+    --log-format json has time, level, logger, message, and where there is one task_id, task_type,
+    attempt, worker and exception.
 
     Where uvloop is installed, the worker runs on it.
 
     Exit codes:
 
-    - 0: drained after the first signal.
+    - 0: drained after the first signal, or ended by it before it had started.
 
     - 1: could not start: a bad target, neither handlers nor a scheduler, no schema or an old one,
     no database.
@@ -78,14 +76,15 @@ def worker(
     """
     # Most of what a claim brings goes by itself. The application's own setting counts more.
     gc.set_threshold(10_000)
+    signals: Signals = context.obj
     found = _load(target)
-    logging.basicConfig(
-        level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    signals = _Signals()
+    signals.listen()
+    set_up(log_level, log_format)
+    if signals.count:
+        raise typer.Exit(DRAINED)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_serve(found, target, signals))
-    _exit_within(_EXIT_TIME, code)
+    exit_within(EXIT_TIME, code)
     raise typer.Exit(code)
 
 
@@ -164,42 +163,7 @@ def _kind(value: object) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-class _Signals:
-    """Counts SIGINT and SIGTERM.
-
-    By `signal.signal`, not by the loop: it must also hear the second signal while a handler
-    blocks the loop, and in the time after the loop's end in which Python waits for threads.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._came = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count == 2:
-            _exit_within(_LAST_RESORT, HURRIED)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._came.set)
-
-    async def wait(self, count: int) -> None:
-        """Wait until so many have come."""
-        self._loop = asyncio.get_running_loop()
-        while self.count < count:
-            self._came.clear()
-            await self._came.wait()
-
-
-def _exit_within(seconds: float, code: int) -> None:
-    timer = threading.Timer(seconds, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
-
-
-async def _serve(found: Any, target: str, signals: _Signals) -> int:
+async def _serve(found: Any, target: str, signals: Signals) -> int:
     first = asyncio.create_task(signals.wait(1))
     starting = asyncio.create_task(_start(found, target))
     await asyncio.wait({first, starting}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class RunningTask:
         "attempt",
         "id",
         "payload",
+        "runs_in",
         "schedule_id",
         "scheduled_for",
         "type",
@@ -77,6 +79,8 @@ class RunningTask:
         self._progress = progress
         self._link = link
         self._limits = limits
+        # Of an async handler.
+        self.runs_in: asyncio.Task[Any] | None = None
 
     @property
     def cancelled(self) -> bool:

@@ -72,6 +72,19 @@ class LoopRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoopCancelled(Event):
+    """Somebody cancelled the task of a loop, perhaps with all tasks there were."""
+
+    loop: str
+    message = "the task of %(loop)s was cancelled from outside of rowlock, and goes on"
+    level = logging.WARNING
+
+    @property
+    def logger(self) -> logging.Logger:
+        return _logger_of(self.loop)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStarted(Event):
     """A worker begins."""
 
@@ -174,6 +187,28 @@ class CallbackFailed(Event):
     exc_info: BaseException
     logger = TASK
     message = "task %(task_id)s: state change callback failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CallbacksBehind(Event):
+    """More changes wait for state change callbacks than are kept."""
+
+    waiting: int
+    logger = TASK
+    level = logging.WARNING
+    message = (
+        "state change callbacks do not keep up: %(waiting)d changes wait, and the oldest are "
+        "dropped from now on"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CallbacksDropped(Event):
+    """Changes for which no callback was called: too many waited, or the queue was closed."""
+
+    count: int
+    logger = TASK
+    message = "%(count)d changes were dropped before their state change callbacks were called"
 
 
 @dataclass(frozen=True, slots=True)

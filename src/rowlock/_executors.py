@@ -105,6 +105,7 @@ class InLoop(Executor):
         limit: asyncio.Timeout | None = None
         try:
             running, arguments = self._running(row, link)
+            running.runs_in = asyncio.current_task()
             running_task.set(running)
             if timeout is None:
                 result = await handler.function(*arguments)

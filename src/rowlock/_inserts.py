@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from itertools import chain
 
+from rowlock._background import Background
 from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._operations import KeyTakenError, NewRow
 from rowlock._store import Store
 from rowlock.errors import DatabaseUnavailableError
 
 MOST = 200
+# No statement is to take long to make and to send, however large the payloads are.
+LENGTH = 4 * 2**20
 
 
 class Inserts:
@@ -23,7 +28,7 @@ class Inserts:
         self._busy = False
         self._size = BatchSize(MOST)
         self._waiting: list[tuple[NewRow, asyncio.Future[None]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: Background | None = None
 
     def goes_alone(self, row: NewRow) -> bool:
         """Whether the task would have an INSERT of its own, and at once."""
@@ -49,46 +54,71 @@ class Inserts:
         finally:
             if self._waiting:
                 # In a task of its own: a caller that is cancelled must not take others with it.
-                self._flushing = asyncio.create_task(self._flush(), name="rowlock inserts")
+                self._flushing = Background(self._flush, "rowlock inserts")
             else:
                 self._busy = False
 
     async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._waiting[: self._size.rows]
-                del self._waiting[: len(batch)]
-                await self._write([entry for entry in batch if not entry[1].done()])
-        finally:
-            self._busy = False
+        while self._waiting:
+            await self._write([entry for entry in self._take() if not entry[1].done()])
+        self._busy = False
+
+    def _take(self) -> list[tuple[NewRow, asyncio.Future[None]]]:
+        length = count = 0
+        while count < min(self._size.rows, len(self._waiting)) and length < LENGTH:
+            length += len(self._waiting[count][0].payload or "")
+            count += 1
+        batch = self._waiting[:count]
+        del self._waiting[:count]
+        return batch
 
     async def _write(
         self, batch: list[tuple[NewRow, asyncio.Future[None]]], *, again: bool = False
     ) -> None:
         if not batch:
             return
-        failure: Exception | None = None
         try:
             with self._size.statement(len(batch)):
                 await self._store.insert_together([row for row, _ in batch])
+        except asyncio.CancelledError:
+            # Somebody else's: those who wait for these rows were not meant, and must hear of it.
+            _fail(batch, DatabaseUnavailableError("cancelled; the task is stored, or is not"))
+            raise
         except StatementTooSlowError as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._write(batch[:half], again=True)
-                await self._write(batch[half:], again=True)
-                return
-            failure = error
+                await self._write_parts([batch[:half], batch[half:]], again=True)
+            else:
+                _fail(batch, error)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, DatabaseUnavailableError):
-                for entry in batch:
-                    await self._write([entry], again=again)
-                return
-            # An id that is there by then has come with the try whose answer came too late.
-            failure = None if again and isinstance(error, KeyTakenError) else error
-        for _, stored in batch:
-            if stored.done():
-                continue
-            if failure is None:
-                stored.set_result(None)
+                await self._write_parts([[entry] for entry in batch], again=again)
+            elif again and isinstance(error, KeyTakenError):
+                # An id that is there by then has come with the try whose answer came too late.
+                _succeed(batch)
             else:
-                stored.set_exception(failure)
+                _fail(batch, error)
+        else:
+            _succeed(batch)
+
+    async def _write_parts(
+        self, parts: list[list[tuple[NewRow, asyncio.Future[None]]]], *, again: bool
+    ) -> None:
+        left = deque(parts)
+        try:
+            while left:
+                await self._write(left.popleft(), again=again)
+        finally:
+            self._waiting[:0] = chain.from_iterable(left)
+
+
+def _succeed(batch: list[tuple[NewRow, asyncio.Future[None]]]) -> None:
+    for _, stored in batch:
+        if not stored.done():
+            stored.set_result(None)
+
+
+def _fail(batch: list[tuple[NewRow, asyncio.Future[None]]], error: Exception) -> None:
+    for _, stored in batch:
+        if not stored.done():
+            stored.set_exception(error)

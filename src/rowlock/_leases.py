@@ -113,6 +113,10 @@ class LeaseThread:
 
     async def extend(self) -> float:
         """Extend once what is held longer than a third of the lease."""
+        if self._main.is_closed() and self._periodic is not None:
+            # Nobody finishes what is held, so that others must get it.
+            self._periodic.stop()
+            return 0.0
         began = time.monotonic()
         jobs = self._worker.leased_before(self._lease / 3)
         if not jobs:

@@ -359,22 +359,29 @@ class PostgresStore(Store):
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         if all(row.key is None for row in rows):
-            await self._copy(rows, now)
+            await self.insert_new(rows, _nothing(), now)
             return [row.id for row in rows]
         async with self._session(BEGIN) as fetch:
             return await _drive(self._insert_each(rows, now), fetch)
 
-    async def insert_new(self, rows: Iterable[NewRow], now: datetime | None = None) -> None:
-        await self._copy(rows, now)
-
-    async def _copy(self, rows: Iterable[NewRow], now: datetime | None) -> None:
+    async def insert_new(
+        self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None = None,
+    ) -> None:
         async with self._session(BEGIN) as fetch:
             ((instant,),) = await fetch(self.sql.clock, {"now": now})
+
+            async def records() -> AsyncIterator[tuple[Any, ...]]:
+                for row in rows:
+                    yield _record(row, instant)
+                async for part in more:
+                    for row in part:
+                        yield _record(row, instant)
+
             await fetch.driver.copy_records_to_table(
-                task.name,
-                records=(_record(row, instant) for row in rows),
-                columns=_COPY_COLUMNS,
-                timeout=COMMAND_TIMEOUT,
+                task.name, records=records(), columns=_COPY_COLUMNS, timeout=COMMAND_TIMEOUT
             )
 
     async def claim(
@@ -490,6 +497,11 @@ async def _drive(operation: Operation[T], fetch: Fetch) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+
+
+async def _nothing() -> AsyncIterator[Sequence[NewRow]]:
+    return
+    yield
 
 
 def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:

@@ -40,6 +40,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.types import TypeEngine
 
 from rowlock._changes import Changes, changes_of
@@ -207,7 +208,9 @@ class SqliteStore(Store):
     """The operations on SQLite.
 
     Writes go through one connection: SQLite takes one writer at a time anyway, and within a
-    process a queue is fairer than its locks. Reads have a second one and never wait.
+    process a queue is fairer than its locks. Reads have a second one and never wait. Both are
+    kept as long as it is open, so that an application's own engine does not lend them, whose pool
+    may have no more than one: it says only how to connect.
     """
 
     sql = Statements(_dialect)
@@ -218,9 +221,16 @@ class SqliteStore(Store):
     _writer: AsyncConnection | None = None
     _writing = 0
     _seen_version: int | None = None
-    _file: str | None = None
+    _file = ""
+    _identity: tuple[int, int] | None = None
     _changes: Changes | None = None
-    _checkpoints = Checkpoints(None)
+    _checkpoints = Checkpoints("")
+
+    def __init__(self, engine: AsyncEngine, **settings: Any) -> None:
+        if not settings["owns_engine"]:
+            settings["owns_engine"] = True
+            engine = _unpooled(engine)
+        super().__init__(engine, **settings)
 
     async def open(self) -> None:
         file = self._engine.url.database
@@ -233,9 +243,10 @@ class SqliteStore(Store):
             raise SchemaError(f"there is no database {file}: run {upgrade_command(self.url)}")
         try:
             self._reader = await self._connect()
+            self._file = await self._in_thread(self._reader, _path)
+            self._identity = _identity(self._file)
             self.revision = await self.read(self._verify())
             self._writer = await self._connect()
-            self._file = _path_of(file)
             self._checkpoints = Checkpoints(self._file)
             await self._in_thread(self._writer, _use_wal)
         except BaseException:
@@ -244,11 +255,15 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         await self.unwatch()
-        for connection in (self._reader, self._writer):
-            if connection is not None:
+        # One by one: it goes on from here if it is cancelled.
+        while (connection := self._reader or self._writer) is not None:
+            if not connection.closed:
                 await connection.invalidate()
                 await connection.close()
-        self._reader = self._writer = None
+            if connection is self._reader:
+                self._reader = None
+            else:
+                self._writer = None
         await super().close()
 
     def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
@@ -386,7 +401,7 @@ class SqliteStore(Store):
         self._writing += 1
         try:
             result: T = await self._in_thread(
-                self._writer, _run_write, operation, abandoned, self._checkpoints
+                self._writer, _run_write, operation, abandoned, self._check, self._checkpoints
             )
         except asyncio.CancelledError:
             abandoned.set()
@@ -396,8 +411,17 @@ class SqliteStore(Store):
         return result
 
     async def read(self, operation: Operation[T]) -> T:
-        result: T = await self._in_thread(self._reader, _run_read, operation)
+        result: T = await self._in_thread(self._reader, _run_read, operation, self._check)
         return result
+
+    def _check(self) -> None:
+        # What is written to a file that nobody finds any more is lost, and SQLite says nothing.
+        if _identity(self._file) != self._identity:
+            raise DatabaseUnavailableError(
+                f"SQLite: {self._file} was removed or replaced while it was open. Close what has "
+                "it open, put the right file there without the -wal and -shm of another one, "
+                "and open it again"
+            )
 
     async def _read_sorted(self, operation: Operation[T]) -> T:
         return await self.read(operation)
@@ -447,9 +471,33 @@ class SqliteStore(Store):
         return {"batch": json.dumps(rows)}
 
 
-def _path_of(file: str | None) -> str | None:
-    # A URI is SQLite's to read.
-    return None if not file or file.startswith("file:") else os.path.abspath(file)
+def _unpooled(engine: AsyncEngine) -> AsyncEngine:
+    pool, sync = engine.pool, engine.sync_engine
+    if isinstance(pool, StaticPool):
+        raise InvalidArgumentError(
+            "database: an engine with a StaticPool was given, whose one connection all share: a "
+            "transaction of one would hold what others write; make it with another pool"
+        )
+    own = NullPool(pool._creator, dialect=sync.dialect, _dispatch=pool.dispatch)
+    return AsyncEngine(Engine(own, sync.dialect, sync.url))
+
+
+def _path(driver: sqlite3.Connection) -> str:
+    """Return the path of the file, as SQLite found it: of a URI, or by way of a symbolic link."""
+    path: str = next(row[2] for row in driver.execute("PRAGMA database_list") if row[1] == "main")
+    if not path:
+        raise InvalidArgumentError("database: a SQLite database without a file was given")
+    return os.path.realpath(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DatabaseUnavailableError(f"SQLite: {error}") from error
+    return found.st_dev, found.st_ino
 
 
 def _files(driver: sqlite3.Connection) -> list[Any]:
@@ -483,11 +531,12 @@ def _run_write(
     driver: sqlite3.Connection,
     operation: Operation[T],
     abandoned: threading.Event,
+    check: Callable[[], None],
     checkpoints: Checkpoints,
 ) -> T:
     driver.execute("BEGIN IMMEDIATE")
     try:
-        result = _run_read(driver, operation)
+        result = _run_read(driver, operation, check)
         if abandoned.is_set():
             # It may have waited long for the lock. What nobody waits for any more is not done:
             # a claim would leave its tasks with a worker that has stopped.
@@ -501,7 +550,7 @@ def _run_write(
     return result
 
 
-def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
+def _run_read(driver: sqlite3.Connection, operation: Operation[T], check: Callable[[], None]) -> T:
     try:
         statement, parameters = next(operation)
         while True:
@@ -526,6 +575,8 @@ def _run_read(driver: sqlite3.Connection, operation: Operation[T]) -> T:
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
+        # As late as possible: the COMMIT comes next.
+        check()
         value: T = stop.value
         return value
 

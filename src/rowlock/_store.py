@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any, Self
@@ -208,9 +208,14 @@ class Store(Operations):
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         """Store many tasks, all or none; return the id of each, or of the one with its key."""
 
-    async def insert_new(self, rows: Iterable[NewRow], now: datetime | None = None) -> None:
-        """Store many tasks without a key, all or none; the rows may be made meanwhile."""
-        await self.insert_many(list(rows), now)
+    async def insert_new(
+        self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None = None,
+    ) -> None:
+        """Store many tasks without a key, all or none; `more` of them may be made meanwhile."""
+        await self.insert_many([*rows, *[row async for part in more for row in part]], now)
 
     @abstractmethod
     async def claim(

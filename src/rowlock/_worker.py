@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +16,10 @@ from itertools import islice
 from math import inf
 from typing import Any
 
+from rowlock._background import Background
 from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._concurrent import ConcurrentPool
+from rowlock._context import running_task
 from rowlock._endings import Ending, describe
 from rowlock._events import (
     AttemptLost,
@@ -98,7 +100,7 @@ class Worker:
         observed: Callable[[str], bool],
     ) -> None:
         self.holder = new_holder()
-        self.stopping: asyncio.Future[None] | None = None
+        self.stopping: Background | None = None
         self._store = store
         self._events = events
         self._settings = settings
@@ -108,7 +110,7 @@ class Worker:
         self._context = contextvars.copy_context()
         self._pools: dict[str, Pool] = {}
         self._retired: set[Pool] = set()
-        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._side_tasks: set[asyncio.Future[None]] = set()
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
         self._outcomes: list[Outcome] = []
@@ -143,7 +145,6 @@ class Worker:
         self._leases = LeaseThread(
             self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
         )
-        self._tasks: dict[Loop, asyncio.Task[None]] = {}
 
     # What runs where.
 
@@ -171,7 +172,7 @@ class Worker:
         if self._settings.notify:
             loops.append(self._watches)
         for loop in loops:
-            self._tasks[loop] = asyncio.create_task(loop.run(), name=f"rowlock {loop.name}")
+            loop.start()
 
     async def stop(self) -> None:
         """Drain: claim nothing, finish what runs, put back what has not begun."""
@@ -228,16 +229,14 @@ class Worker:
         self._hurry.set()
 
     async def _end(self, *loops: Loop) -> None:
-        ending = [self._tasks.pop(loop) for loop in loops if loop in self._tasks]
-        for loop in loops:
-            loop.stop()
-        if not ending:
-            return
-        _, late = await asyncio.wait(ending, timeout=_LAST_WRITES)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await asyncio.gather(*(loop.end(_LAST_WRITES) for loop in loops))
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether an asyncio task is a handler's."""
+        running = running_task.get(None)
+        if running is None or running.runs_in is not task:
+            return False
+        return (running.id, running.attempt) in self._held
 
     def set_handler(self, handler: Handler) -> None:
         """Run a type from now on; what runs with an earlier handler of the type finishes."""
@@ -258,17 +257,17 @@ class Worker:
         pool = self._pools.pop(task_type, None)
         if pool is not None:
             self._retired.add(pool)
-            self._beside(self._wind_up(pool))
+            self._beside(lambda: self._wind_up(pool))
 
     async def _wind_up(self, pool: Pool) -> None:
         await self._put_back(pool.take_waiting())
         await pool.close()
         self._retired.discard(pool)
 
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="rowlock")
-        self._side_tasks.add(task)
-        task.add_done_callback(self._side_tasks.discard)
+    def _beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        ended = Background(work, "rowlock").ended
+        self._side_tasks.add(ended)
+        ended.add_done_callback(self._side_tasks.discard)
 
     # Claiming.
 
@@ -425,10 +424,10 @@ class Worker:
 
     def give_back(self, jobs: Iterable[Job]) -> None:
         """Let other processes have what no worker here can begin."""
-        self._beside(self._give_back(jobs))
+        given = list(jobs)
+        self._beside(lambda: self._give_back(given))
 
-    async def _give_back(self, jobs: Iterable[Job]) -> None:
-        jobs = list(jobs)
+    async def _give_back(self, jobs: Sequence[Job]) -> None:
         await self._put_back(jobs)
         for task_type in {job.row.type for job in jobs}:
             self.hint(task_type)

@@ -8,6 +8,7 @@ RowlockError
 │   └── DuplicateKeyError
 ├── SchemaError
 ├── QueueClosedError
+├── EventLoopError
 ├── DatabaseUnavailableError
 ├── DatabaseError
 ├── LeaseLostError
@@ -55,6 +56,10 @@ class SchemaError(RowlockError):
 
 class QueueClosedError(RowlockError):
     """The queue is used before it was opened or after it was closed."""
+
+
+class EventLoopError(RowlockError):
+    """The queue is used in another event loop or process than the one that opened it."""
 
 
 class DatabaseUnavailableError(RowlockError):

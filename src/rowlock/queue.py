@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -21,10 +21,12 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from rowlock import _arguments as check
+from rowlock._background import Background
 from rowlock._callbacks import Callback, Callbacks
 from rowlock._context import importing
 from rowlock._events import Events, TaskChanged, WorkerStarted
 from rowlock._handlers import Handler
+from rowlock._home import Home
 from rowlock._ids import as_id, new_id
 from rowlock._inserts import Inserts
 from rowlock._json import dumps
@@ -53,6 +55,8 @@ from rowlock.models import (
 if TYPE_CHECKING:
     from rowlock._worker import Worker
 
+T = TypeVar("T")
+
 # Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
 # another. One that goes with an INSERT is a whole round trip sooner, but others wait until that
 # is on disk, so it needs a longer silence.
@@ -62,6 +66,8 @@ _NO_HINT = 3600.0
 # Of the tasks of a `create_many`, so many are checked before anything is sent, and the rest while
 # PostgreSQL stores what came before.
 _AHEAD = 1000
+# Others may run after so many seconds of it; to send what was checked takes as long again.
+_SLICE = 0.005
 
 
 class Companion(Protocol):
@@ -74,17 +80,25 @@ class Companion(Protocol):
         """Begin."""
 
     async def stop(self, timeout: float) -> None:
-        """End; what runs gets so many seconds."""
+        """End; what runs gets so many seconds. If it is cancelled, it is called again."""
 
     def hurry(self) -> None:
         """End the grace period of a `stop` that is under way."""
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether `stop` would wait for an asyncio task."""
+
+    def forget(self) -> None:
+        """Forget what ran in an event loop that is closed, or before a fork."""
 
 
 class TaskQueue:
     """A durable task queue in a PostgreSQL or SQLite database.
 
-    Use it as an async context manager, or call `open` and `close`. It belongs to the event loop
-    in which it was opened.
+    Use it as an async context manager, or call `open` and `close`. While it is open it belongs to
+    the event loop and the process that opened it: its coroutines raise EventLoopError anywhere
+    else. In a fork of the process, and where that loop was closed before the queue, `open` opens it
+    anew; what was open there it leaves alone.
 
     Args:
         database: a URL (`postgresql://…`, `sqlite:///…`; the async driver is picked by itself),
@@ -148,19 +162,23 @@ class TaskQueue:
         self._callbacks_of: dict[str, Callback] = {}
         self._events = Events()
         self._callbacks = Callbacks(self._events, self._callbacks_of.get)
+        self._home: Home | None = None
         self._opened: Store | None = None
         self._worker_store: Store
-        self._closing: asyncio.Future[None] | None = None
+        self._entered = False
+        self._closing = False
         self._inserts: Inserts
         self._worker: Worker | None = None
         self._companions: list[Companion] = []
         self._hinted: set[str] = set()
         self._hinted_at = 0.0
         self._hints = Loop("hints", self._send_hints, self._events.emit)
-        self._hints_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        if self._entered and not self._is_gone():
+            raise RowlockError("`async with` of a queue inside another one of the same queue")
         await self.open()
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -169,19 +187,31 @@ class TaskQueue:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        finally:
+            self._entered = False
 
     async def open(self) -> None:
-        """Connect, and check that the schema is there.
+        """Connect, and check that the schema is there. Does nothing if the queue is open.
 
         Raises:
             DatabaseUnavailableError: if the database cannot be reached.
             SchemaError: if the schema is missing or old, and the message names the command; or
                 if the table is no single one.
             DatabaseError: if the database refuses to be read, or is not encoded as UTF8.
+            EventLoopError: if the queue is open in another event loop.
         """
-        if self._opened is not None:
+        home = self._settle()
+        if self._opened is not None and not self._closing:
             return
+        if self._closing and self._callbacks.is_calling():
+            raise QueueClosedError("the queue is being closed, which waits for this callback")
+        async with home.changing:
+            if self._opened is None:
+                await self._open(home)
+
+    async def _open(self, home: Home) -> None:
         if importing.get():
             raise RowlockError(
                 "the module of a handler opens a queue while a worker process imports it: "
@@ -193,53 +223,120 @@ class TaskQueue:
             max_lost_workers=self._max_lost_workers,
             keep_failed=self._keep_failed,
         )
+        home.held.add(store)
         try:
             await store.open()
         except BaseException:
-            await store.close()
+            await self._close_store(home, store)
             raise
         self._opened = store
         self._worker_store = store.for_worker()
+        home.held.add(self._worker_store)
         self._inserts = Inserts(store)
         if self._notify:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
-            self._hints_task = asyncio.create_task(self._hints.run(), name="rowlock hints")
+            self._hints.start()
         try:
             for companion in tuple(self._companions):
                 await companion.open()
         except BaseException:
-            await self.close()
+            await self._close(home)
             raise
 
     async def close(self) -> None:
-        """Stop, and give back every connection. The queue may be opened again."""
+        """Stop, and give back every connection. The queue may be opened again.
+
+        State change callbacks get `stop_timeout`, too; one that calls this goes on after it.
+
+        Raises:
+            EventLoopError: if the queue is open in another event loop, or before a fork.
+            RowlockError: in an async handler, or a function, for which it would wait.
+        """
+        home = self._home
+        if home is None or home.loop.is_closed():
+            self._forget()
+            return
+        if self._opened is None and not home.changing.locked():
+            return
+        home.check()
+        self._refuse_inside("close")
+        if self._closing and self._callbacks.is_calling():
+            return  # the other `close` waits for this callback
+        async with home.changing:
+            self._closing = True
+            try:
+                await self._close(home)
+            finally:
+                self._closing = False
+
+    async def _close(self, home: Home) -> None:
         if self._opened is None:
             return
-        await self.stop()
+        if self._worker is not None:
+            await self._end(home, self._worker)
         await self._callbacks.drain(self._stop_timeout / 1000)
-        if self._hints_task is not None:
-            self._hints.stop()
-            await asyncio.wait({self._hints_task}, timeout=1)
-            self._hints_task.cancel()
+        if self._notify:
+            await self._hints.end(1)
             with suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._send_hints()
         store, self._opened = self._opened, None
-        if store is not None:
-            # To its end though the caller is cancelled: nobody else could close it any more.
-            self._closing = asyncio.ensure_future(_close({store, self._worker_store}))
-            await asyncio.shield(self._closing)
+        await self._close_store(home, store, self._worker_store)
+
+    @staticmethod
+    async def _close_store(home: Home, *stores: Store) -> None:
+        async def close() -> None:
+            for store in dict.fromkeys(stores):
+                await store.close()
+
+        # To its end though the caller is cancelled: nobody else could close it any more.
+        await Background(close, "rowlock close").wait()
+        home.held.difference_update(stores)
 
     @property
     def _store(self) -> Store:
+        # The door of every public coroutine that needs the database, before it does anything.
         if self._opened is None:
             raise _not_open()
+        self._checked_home()
         return self._opened
 
     @property
     def _shown(self) -> str:
         url = self._database.url if isinstance(self._database, AsyncEngine) else self._database
         return shown(url)
+
+    # Where it is open.
+
+    def _checked_home(self) -> Home:
+        home = self._home
+        assert home is not None  # noqa: S101
+        home.check()
+        return home
+
+    def _is_gone(self) -> bool:
+        return self._home is not None and self._home.is_gone
+
+    def _settle(self) -> Home:
+        """Return where the queue is to be opened, if it is not open elsewhere."""
+        home = self._home
+        if home is not None and not home.is_gone:
+            if self._opened is not None or home.changing.locked():
+                home.check()
+            if home.loop is asyncio.get_running_loop():
+                return home
+        self._forget()
+        self._home = Home()
+        return self._home
+
+    def _forget(self) -> None:
+        """Forget what was left where nobody can close it any more."""
+        self._opened = self._worker = self._events.worker = None
+        self._entered = self._closing = False
+        self._hinted = set()
+        self._callbacks.forget()
+        for companion in self._companions:
+            companion.forget()
 
     # Handlers.
 
@@ -267,7 +364,10 @@ class TaskQueue:
 
         Raises:
             InvalidArgumentError: if a name cannot be imported, or an option does not fit.
+            EventLoopError: if the queue is started in another event loop.
         """
+        if self._worker is not None:
+            self._checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
         if state_change_callback is not None:
             check.function("state_change_callback", state_change_callback)
@@ -281,6 +381,8 @@ class TaskQueue:
 
     async def unregister_handler(self, task_type: str) -> None:
         """Claim the type no more in this process, from the return on. What runs finishes."""
+        if self._worker is not None:
+            self._checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
         self._handlers.pop(task_type, None)
         if self._worker is not None:
@@ -289,15 +391,28 @@ class TaskQueue:
     async def start(self) -> None:
         """Begin to run tasks of the registered types in this process, and to sweep.
 
+        Does nothing if the queue is started; while it stops, waits for the end of that.
+
         Raises:
+            QueueClosedError: if the queue is not open.
             DatabaseUnavailableError: if the connections that a worker needs cannot be had.
         """
+        if self._closing:
+            raise QueueClosedError("the queue is being closed")
+        store, home = self._store, self._checked_home()
+        if self._worker is not None and self._worker.stopping is not None:
+            self._refuse_inside("start")
+        async with home.changing:
+            store = self._store
+            if (worker := self._worker) is not None:
+                if worker.stopping is None:
+                    return
+                await self._end(home, worker)
+            await self._start(home, store)
+
+    async def _start(self, home: Home, store: Store) -> None:
         from rowlock._worker import Worker, WorkerSettings
 
-        if self._opened is None:
-            raise _not_open()
-        if self._worker is not None:
-            return
         self._worker = worker = Worker(
             self._worker_store,
             self._events,
@@ -311,10 +426,12 @@ class TaskQueue:
             ),
             self._callbacks_of.__contains__,
         )
+        home.held.add(worker)
         self._events.worker = worker.holder
         try:
             await worker.start(self._handlers.values())
         except BaseException:
+            home.held.discard(worker)
             self._worker = self._events.worker = None
             raise
         self._events.emit(
@@ -322,7 +439,7 @@ class TaskQueue:
                 worker=worker.holder,
                 version=version("rowlock"),
                 database=self._shown,
-                revision=self._store.revision,
+                revision=store.revision,
                 types=", ".join(map(str, self._handlers.values())) or "none",
             )
         )
@@ -330,9 +447,12 @@ class TaskQueue:
             companion.start()
 
     def _attach(self, companion: Companion) -> None:
+        is_started = self._worker is not None and self._worker.stopping is None
+        if is_started:
+            self._checked_home()
         self._companions.append(companion)
         # One that is made during a `stop` is not among those that it stops.
-        if self._worker is not None and self._worker.stopping is None:
+        if is_started:
             companion.start()
 
     async def stop(self) -> None:
@@ -340,19 +460,46 @@ class TaskQueue:
 
         What was claimed and has not begun, or still runs at the end of the time, goes back to
         pending without losing a try. Calling it again meanwhile ends the time at once.
+
+        Raises:
+            EventLoopError: if the queue is open in another event loop, or before a fork.
+            RowlockError: in an async handler, or a function, for which it would wait.
         """
-        worker = self._worker
-        if worker is None:
+        if self._opened is None:
             return
-        if worker.stopping is None:
-            worker.stopping = asyncio.ensure_future(self._stop(worker))
-        else:
+        home = self._checked_home()
+        self._refuse_inside("stop")
+        if (worker := self._worker) is not None and worker.stopping is not None:
             worker.hurry()
             for companion in self._companions:
                 companion.hurry()
-        await asyncio.shield(worker.stopping)
-        if self._worker is worker:
-            self._worker = self._events.worker = None
+            await self._end(home, worker)
+            return
+        if self._closing:
+            return  # it is stopped
+        async with home.changing:
+            if self._worker is not None:
+                await self._end(home, self._worker)
+
+    def _refuse_inside(self, name: str) -> None:
+        worker, task = self._worker, asyncio.current_task()
+        if worker is not None and (
+            worker.runs(task) or any(companion.runs(task) for companion in self._companions)
+        ):
+            raise RowlockError(
+                f"{name}() would wait for the handler, or the function of a scheduled task, that "
+                f"calls it; `asyncio.create_task(queue.{name}())` does not"
+            )
+
+    async def _end(self, home: Home, worker: Worker) -> None:
+        if worker.stopping is None:
+            worker.stopping = Background(lambda: self._stop(worker), "rowlock stop")
+        try:
+            await worker.stopping.wait()
+        finally:
+            if worker.stopping.ended.done() and self._worker is worker:
+                self._worker = self._events.worker = None
+                home.held.discard(worker)
 
     async def _stop(self, worker: Worker) -> None:
         timeout = self._stop_timeout / 1000
@@ -459,23 +606,31 @@ class TaskQueue:
         store = self._store
         if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
             check.refuse("tasks", tasks, "an iterable of NewTask")
-        tasks = list(tasks)
-        for task in tasks:
-            if not isinstance(task, NewTask):
-                check.refuse("tasks", task, "NewTask")
-        if not tasks:
+        # The ids before any clock is asked: a task is not older than its first change.
+        given: deque[NewTask] = deque()
+        ids: list[str] = []
+        async for part in _in_parts(tasks):
+            for task in part:
+                if not isinstance(task, NewTask):
+                    check.refuse("tasks", task, "NewTask")
+            given += part
+            ids += [new_id() for _ in part]
+        if not given:
             return []
-        # Before any clock is asked: a task is not older than its first change.
-        ids = [new_id() for _ in tasks]
+        has_keys = any(task.key is not None for task in given)
         types: set[str] = set()
-        rows = self._new_rows(tasks, ids, types)
+        rows = _in_parts(self._new_rows(given, ids, types))
         if connection is not None:
-            return await self._create_on(store, connection, list(rows))
-        if any(task.key is not None for task in tasks):
-            ids = await store.insert_many(list(rows))
+            return await self._create_on(store, connection, await _all(rows))
+        if has_keys:
+            ids = await store.insert_many(await _all(rows))
         else:
-            first = list(islice(rows, _AHEAD))
-            await store.insert_new(chain(first, rows))
+            first: list[NewRow] = []
+            async for checked in rows:
+                first += checked
+                if len(first) >= _AHEAD:
+                    break
+            await store.insert_new(first, rows)
         self._hint(types)
         return ids
 
@@ -594,10 +749,11 @@ class TaskQueue:
         return {status: found.get(status, 0) for status in TaskStatus}
 
     def _new_rows(
-        self, tasks: Iterable[NewTask], ids: Iterable[str], types: set[str]
+        self, tasks: deque[NewTask], ids: Iterable[str], types: set[str]
     ) -> Iterator[NewRow]:
-        for task, task_id in zip(tasks, ids, strict=True):
-            row = self._new_row(task, task_id)
+        for task_id in ids:
+            # To free all of them at once would take long, too.
+            row = self._new_row(tasks.popleft(), task_id)
             types.add(row.type)
             yield row
 
@@ -687,9 +843,26 @@ def _not_open() -> QueueClosedError:
     return QueueClosedError("the queue is not open: use `async with queue:` or open()")
 
 
-async def _close(stores: Iterable[Store]) -> None:
-    for store in stores:
-        await store.close()
+async def _in_parts(items: Iterable[T]) -> AsyncIterator[list[T]]:
+    """Take many items, and let others run after each slice of the time."""
+    left = iter(items)
+    clock = time.perf_counter
+    while True:
+        part: list[T] = []
+        end = clock() + _SLICE
+        for item in left:
+            part.append(item)
+            if clock() > end:
+                break
+        else:
+            yield part
+            return
+        yield part
+        await asyncio.sleep(0)
+
+
+async def _all(parts: AsyncIterator[list[T]]) -> list[T]:
+    return [item async for part in parts for item in part]
 
 
 def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:

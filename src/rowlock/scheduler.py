@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from rowlock import _arguments as check
@@ -89,12 +90,14 @@ class TaskScheduler:
         self._queue = queue
         self._events = queue._events
         self._callbacks: dict[str, Function] = {}
-        self._calls = Calls(
+        self._new_calls = partial(
+            Calls,
             self._ended,
             self._wake,
             max_threads=check.integer("max_threads", max_threads, 1, 10_000),
             max_coroutines=check.integer("max_coroutines", max_coroutines, 1, 10_000),
         )
+        self._calls = self._new_calls()
         # Threads that are started for a pass; twice as many for the next if all were needed.
         self._spare = 1
         self._thread_at = 0.0
@@ -110,7 +113,7 @@ class TaskScheduler:
         # From the look at what runs to the start of what was taken.
         self._triggering = asyncio.Lock()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
-        self._task: asyncio.Task[None] | None = None
+        self._started = False
         self._hurry = asyncio.Event()
         self._hinted: asyncio.TimerHandle | None = None
         self._events.subscribe(self._on_event)
@@ -328,8 +331,9 @@ class TaskScheduler:
                 queue is not started.
         """
         task_id = check.label("task_id", task_id, 255)
-        if task_id in self._callbacks and self._task is None:
+        if task_id in self._callbacks and not self._started:
             raise QueueClosedError("the queue is not started: functions are called while it is")
+        schedules = self._schedules
         async with self._triggering:
             function = self._callbacks.get(task_id)
             ours = function is not None and task_id not in self._calls
@@ -337,7 +341,7 @@ class TaskScheduler:
                 ours = self._calls.room(in_loop=function.in_loop) > 0
                 if ours and not function.in_loop:
                     ours = self._prepare(1) > 0
-            done = await self._schedules.trigger(task_id, ours)
+            done = await schedules.trigger(task_id, ours)
             self._carry_out(done, {} if function is None else {task_id: function})
         return bool(done.triggers or done.types)
 
@@ -366,28 +370,37 @@ class TaskScheduler:
         """Begin to trigger."""
         self._hurry.clear()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
-        self._task = asyncio.create_task(self._loop.run(), name="rowlock scheduler")
+        self._loop.start()
+        self._started = True
 
     async def stop(self, timeout: float) -> None:
         """Trigger no more; give calls that run `timeout` seconds to end."""
-        task, self._task = self._task, None
-        if task is None:
+        if not self._started:
             return
         if self._hinted is not None:
             self._hinted.cancel()
             self._hinted = None
-        self._loop.stop()
         # What a pass has taken is to be called: it is not cut short.
-        await asyncio.wait({task}, timeout=_LAST_PASS)
-        task.cancel()
-        await asyncio.wait({task})
+        await self._loop.end(_LAST_PASS)
         await self._calls.drain(timeout, self._hurry)
         with suppress(DatabaseUnavailableError):
             await self._record()
+        self._started = False
 
     def hurry(self) -> None:
         """End the time that calls get in a `stop` under way."""
         self._hurry.set()
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether an asyncio task is a call of a function."""
+        return self._calls.runs(task)
+
+    def forget(self) -> None:
+        """Forget what ran in an event loop that is closed, or before a fork."""
+        self._started = False
+        self._hinted = None
+        self._calls = self._new_calls()
+        self._triggering = asyncio.Lock()
 
     # The loop.
 
@@ -403,7 +416,7 @@ class TaskScheduler:
         self._reports.forget(task_id)
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, SchedulesChanged) and self._task is not None and not self._hinted:
+        if isinstance(event, SchedulesChanged) and self._started and not self._hinted:
             self._hinted = asyncio.get_running_loop().call_later(_HINT_GAP, self._heed)
 
     def _heed(self) -> None:
