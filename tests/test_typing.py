@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ def mypy(folder: Path, cache: Path) -> list[str]:
             *sorted(path.name for path in folder.glob("*.py")),
         ],
         cwd=folder,
-        env={"PATH": "", "MYPYPATH": str(SOURCE.parent) if in_tree() else ""},
+        env={**os.environ, "MYPYPATH": str(SOURCE.parent) if in_tree() else ""},
         capture_output=True,
         text=True,
     )
