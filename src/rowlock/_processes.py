@@ -249,9 +249,8 @@ class _Process(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self._code = self._transport.get_returncode()
-        if sys.platform != "win32":
-            # However it ended, what its handlers have started ends with it, also where somebody
-            # has killed its supervisor.
+        if sys.platform != "win32" and KILL is None:
+            # However it ended, what its handlers have started ends with it.
             self._kill_session()
         if self._silent:
             self._ended()

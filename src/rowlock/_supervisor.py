@@ -67,48 +67,40 @@ def _wait(worker: int, parent: int, signals: set[Any]) -> NoReturn:
     os.closerange(3, 1 << 16)
     for ignored in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_DFL)  # who is ignored does not come
-    status: int | None = None
-    while status is None:
+    while not _has_ended(worker):
         number = signal.sigwait(signals)
         if number == KILL or (number == signal.SIGUSR2 and os.getppid() != parent):
             break
-        with suppress(ChildProcessError):
-            status = _reap(worker)
-    _exit_as(_end_all(worker, status))
+    _exit_as(_end_all(worker))
 
 
-def _reap(worker: int) -> int | None:
-    """Reap all that has ended; return the status of the worker process if it has.
-
-    Raises:
-        ChildProcessError: if nothing is left.
-    """
-    status = None
-    while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-        if ended[0] == worker:
-            status = ended[1]
-            break
-    return status
+def _has_ended(worker: int) -> bool:
+    """Whether the worker process has ended; reap what else has, and had lost its own parent."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (ended := os.waitid(os.P_ALL, 0, look)) is not None:
+        if ended.si_pid == worker:
+            return True
+        os.waitpid(ended.si_pid, 0)
+    return False
 
 
-def _end_all(worker: int, status: int | None) -> int:
-    """Kill all that there is, generation by generation; return the status of the worker process.
-
-    Args:
-        worker: its process id.
-        status: its status, None if it has not ended.
-    """
+def _end_all(worker: int) -> int:
+    """Kill all that there is, generation by generation; return the status of the worker process."""
     with suppress(OSError):
+        # It is not reaped yet, so that its number is nobody else's.
         os.killpg(worker, signal.SIGKILL)
+    status = int(signal.SIGKILL)
     until = time.monotonic() + _PATIENCE
     with suppress(ChildProcessError):
         while time.monotonic() < until:
-            status = status if (ended := _reap(worker)) is None else ended
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == worker:
+                    status = ended[1]
             for pid in _children():
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(_STEP)
-    return signal.SIGKILL if status is None else status
+    return status
 
 
 def _children() -> list[int]:
