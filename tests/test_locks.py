@@ -10,7 +10,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from rowlock import NewTask, Task, TaskQueue, TaskStatus, current_task
+from rowlock import (
+    NewTask,
+    ScheduledTaskTime,
+    Task,
+    TaskQueue,
+    TaskScheduler,
+    TaskStatus,
+    current_task,
+)
 from rowlock._endings import CANCELLED
 from rowlock._operations import Operation, Outcome, T
 from rowlock._postgres import PostgresStore
@@ -275,3 +283,40 @@ async def test_creates_that_wait_take_nothing_from_a_worker(postgres_url: str) -
             assert len(set(await asyncio.gather(*waiting))) == 1
         finally:
             await connection.close()
+
+
+async def test_a_locked_schedule_keeps_no_other_from_triggering(postgres_url: str) -> None:
+    """How its last call ended is stored later. Fails where each pass begins with that."""
+    calls: list[str] = []
+
+    def note(name: str) -> Callable[[], None]:
+        return lambda: calls.append(name)
+
+    async with TaskQueue(postgres_url) as queue:
+        scheduler = TaskScheduler(queue)
+        gate = asyncio.Event()
+
+        async def held() -> None:
+            calls.append("held")
+            await gate.wait()
+
+        await scheduler.add_task("held", [ScheduledTaskTime(next_trigger_time=1)], held)
+        await queue.start()
+        await eventually(lambda: calls == ["held"])
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT 1 FROM rowlock_scheduled_task FOR UPDATE")
+                gate.set()
+                for number in range(3):
+                    times = [ScheduledTaskTime(next_trigger_time=1)]
+                    await scheduler.add_task(f"free {number}", times, note(f"free {number}"))
+                await eventually(lambda: len(calls) == 4)
+        finally:
+            await connection.close()
+
+        async def stored() -> bool:
+            state = await scheduler.task_state("held")
+            return state is not None and state.last_outcome == "success"
+
+        await eventually(stored, timeout=20)

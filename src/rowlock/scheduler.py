@@ -23,6 +23,7 @@ from rowlock._events import (
     ThreadRefused,
 )
 from rowlock._loop import Loop
+from rowlock._operations import RowsLockedError
 from rowlock._schedule_reports import ScheduleReports
 from rowlock._schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS, Left
 from rowlock._schedules import Advance, End, NewSchedule, Schedules, Trigger
@@ -48,6 +49,8 @@ _HINT_GAP = 0.05
 _MIN_BACKOFF = 0.005
 _MAX_BACKOFF = 0.1
 _LAST_PASS = 5.0
+# How calls ended is stored again after so many seconds, where somebody had locked a row.
+_RECORD_AGAIN = 5.0
 # What this process could not read may be there now: time zones, or files to be had.
 _READ_AGAIN = 60.0
 _THREAD_WAIT = 1.0
@@ -114,6 +117,7 @@ class TaskScheduler:
         self._triggering = asyncio.Lock()
         self._loop = Loop("scheduler", self._trigger_due, self._events.emit)
         self._started = False
+        self._record_at = 0.0
         self._hurry = asyncio.Event()
         self._hinted: asyncio.TimerHandle | None = None
         self._events.subscribe(self._on_event)
@@ -405,6 +409,11 @@ class TaskScheduler:
     # The loop.
 
     @property
+    def _own_schedules(self) -> Schedules:
+        """By the connections of the worker, which no call of the application can take."""
+        return Schedules(self._queue._worker_store, self._left)
+
+    @property
     def _schedules(self) -> Schedules:
         return Schedules(self._queue._store, self._left)
 
@@ -430,7 +439,7 @@ class TaskScheduler:
         if now >= self._read_again_at:
             self._left.clear()
             self._read_again_at = now + _READ_AGAIN
-        schedules = self._schedules
+        schedules = self._own_schedules
         compared = await self._reports.compare(schedules, now)
         room = self._room(now)
         due = await schedules.next_due([*room.in_loop, *room.in_thread])
@@ -438,6 +447,8 @@ class TaskScheduler:
             self._backoff = 0.0
             self._calls.prepare(0)
             poll = _SLOW_POLL if self._queue._notify else self._queue._poll_interval / 1000
+            if self._ends:
+                poll = min(poll, _RECORD_AGAIN)
             if now < self._thread_at:
                 poll = min(poll, self._thread_at - now)
             return min(poll, compared) if due is None else min(poll, compared, due)
@@ -508,10 +519,27 @@ class TaskScheduler:
         self._loop.wake()
 
     async def _record(self) -> None:
+        now = asyncio.get_running_loop().time()
         ends = self._ends[:_BATCH]
-        if ends:
-            await self._schedules.record(ends)
+        if not ends or now < self._record_at:
+            return
+        try:
+            await self._own_schedules.record(ends)
             del self._ends[: len(ends)]
+        except RowsLockedError:
+            # What is to trigger does not wait for who has locked one of the rows.
+            self._record_at = now + _RECORD_AGAIN
+            await self._record_each(ends)
+
+    async def _record_each(self, ends: Iterable[End]) -> None:
+        for end in ends:
+            try:
+                await self._own_schedules.record([end])
+            except RowsLockedError:
+                self._ends.remove(end)
+                self._ends.append(end)  # the others come first the next time
+                return
+            self._ends.remove(end)
 
     async def _tell(self) -> None:
         if self._queue._notify:
