@@ -91,8 +91,6 @@ def speak_to_it() -> None:
     """Have rowlock connect in this process as it must behind PgBouncer."""
     arguments = _postgres.connect_arguments()
     unnamed = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
-    # Settings of a session are refused, unless PgBouncer is told to ignore them.
-    del arguments["connect_args"]["server_settings"]
     arguments["connect_args"].update(unnamed)
     _postgres.connect_arguments = lambda: arguments
 

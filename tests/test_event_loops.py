@@ -54,6 +54,7 @@ SCHEDULER_CALLS: dict[str, Call] = {
     "pause_task": lambda scheduler: scheduler.pause_task("s"),
     "resume_task": lambda scheduler: scheduler.resume_task("s"),
     "trigger_task": lambda scheduler: scheduler.trigger_task("s"),
+    "only": lambda scheduler: scheduler.only([], prefix="s"),
 }
 
 
@@ -64,8 +65,8 @@ def public_coroutines(kind: type[object], *others: str) -> set[str]:
 
 def test_no_public_coroutine_is_missing_here() -> None:
     assert public_coroutines(TaskQueue) == QUEUE_CALLS.keys()
-    # It is the queue that calls `stop`.
-    assert public_coroutines(TaskScheduler, "stop") == SCHEDULER_CALLS.keys()
+    # It is the queue that calls these two.
+    assert public_coroutines(TaskScheduler, "open", "stop") == SCHEDULER_CALLS.keys()
 
 
 async def refusals(queue: TaskQueue, scheduler: TaskScheduler) -> dict[str, BaseException | None]:

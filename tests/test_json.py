@@ -157,7 +157,7 @@ async def check(store: Any, many: list[Any]) -> None:
         assert by_id[row.id].payload == row.payload
         assert same(loads(by_id[row.id].payload), value)
         outcomes.append(success(by_id[row.id], row.payload))
-    done = await store.finish("w", outcomes, now=START)
+    done = (await store.finish("w", outcomes, now=START)).tasks
     for row, value in zip(rows, many, strict=True):
         task = await existing(store, row.id)
         assert same(task.payload, value)

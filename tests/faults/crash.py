@@ -24,7 +24,6 @@ from tests.faults import handlers
 from tests.faults.ledger import Ledger
 
 CRASHED = 9
-NOTHING: Any = (0, [])
 
 Crash = Callable[[], NoReturn]
 
@@ -82,11 +81,16 @@ def _arm_method(store: Any, name: str, moment: str, crash: Crash) -> None:
         token = _sending.set(moment == "sent")
         answer = await original(self, *arguments, **named)
         _sending.reset(token)
-        if moment == "committed" and answer and answer != NOTHING:
+        if moment == "committed" and has_done(answer):
             crash()
         return answer
 
     _patch(store, name, armed)
+
+
+def has_done(answer: Any) -> bool:
+    """Whether an operation has changed anything, as its answer tells."""
+    return any(answer) if isinstance(answer, tuple) else bool(answer)
 
 
 def _arm_postgres(crash: Crash) -> None:
@@ -107,7 +111,7 @@ def _arm_sqlite(name: str, crash: Crash) -> None:
 
     def armed(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
         answer = yield from original(*arguments, **named)
-        if answer and answer != NOTHING:
+        if has_done(answer):
             crash()
         return answer
 

@@ -23,6 +23,7 @@ from rowlock._leases import LeaseThread
 from rowlock._postgres import PostgresStore
 from rowlock._sqlite import SqliteStore
 from rowlock._store import Store
+from rowlock._worker import Worker
 from tests import _pgbouncer
 from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
@@ -72,7 +73,8 @@ def _note(
         attempts = attempts_of(batch)
         sent = time.monotonic()
         answer = await write(self, holder, batch, *arguments, **named)
-        accepted = {task.id if isinstance(task, Task) else task for task in answer}
+        # Those that were written come first.
+        accepted = {task.id if isinstance(task, Task) else task for task in answer[0]}
         for task_id, attempt in attempts:
             ledger.append(
                 "write",
@@ -101,12 +103,16 @@ def _note_forgets(ledger: Ledger) -> None:
 
 
 def stall_leases() -> None:
-    """Have the thread that extends leases do nothing."""
+    """Have nobody extend leases: neither their thread, nor who finds that some have run out."""
 
     async def nothing(self: LeaseThread) -> float:
         return 0.1
 
+    async def nobody(self: Worker, keys: object) -> None:
+        pass
+
     LeaseThread.extend = nothing  # type: ignore[method-assign]
+    Worker.extend = nobody  # type: ignore[method-assign]
 
 
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:

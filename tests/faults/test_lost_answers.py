@@ -23,7 +23,7 @@ CLAIM = ("UPDATE rowlock_task SET status='processing'",)
 # Of tasks that are kept, and of those that go with their end.
 FINISH = (
     "UPDATE rowlock_task SET status='success'",
-    "DELETE FROM rowlock_task WHERE (rowlock_task.id, rowlock_task.attempt)",
+    "DELETE FROM rowlock_task USING unnest",
 )
 
 

@@ -19,7 +19,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,12 @@ class _Recorder:
         _replace(store, name, recorded)
 
     def _inserts_new(self, store: Store) -> None:
-        async def recorded(rows: Iterable[NewRow], now: Any = None) -> None:
+        async def recorded(
+            rows: Sequence[NewRow], more: AsyncIterator[Sequence[NewRow]], now: Any = None
+        ) -> None:
             # Made before they are sent: what was about to be done is on record first.
-            await store.insert_many(list(rows), now)
+            later = [row async for part in more for row in part]
+            await store.insert_many([*rows, *later], now)
 
         _replace(store, "insert_new", recorded)
 
