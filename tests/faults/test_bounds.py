@@ -50,7 +50,9 @@ CALLS: dict[str, Call] = {
 
 @pytest.fixture
 def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_TIMEOUT", "COMMAND_TIMEOUT", "HEALTH_TIMEOUT"):
+    for name in ("CONNECT_TIMEOUT", "COMMAND_TIMEOUT"):
+        monkeypatch.setattr(_connections, name, BOUND)
+    for name in ("COMMAND_TIMEOUT", "HEALTH_TIMEOUT"):
         monkeypatch.setattr(_postgres, name, BOUND)
 
 
