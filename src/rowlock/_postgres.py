@@ -359,7 +359,7 @@ class PostgresStore(Store):
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
         if all(row.key is None for row in rows):
-            await self.insert_new(rows, _nothing(), now)
+            await self._copy(rows, _nothing(), now)
             return [row.id for row in rows]
         async with self._session(BEGIN) as fetch:
             return await _drive(self._insert_each(rows, now), fetch)
@@ -369,6 +369,14 @@ class PostgresStore(Store):
         rows: Sequence[NewRow],
         more: AsyncIterator[Sequence[NewRow]],
         now: datetime | None = None,
+    ) -> None:
+        await self._copy(rows, more, now)
+
+    async def _copy(
+        self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None,
     ) -> None:
         async with self._session(BEGIN) as fetch:
             ((instant,),) = await fetch(self.sql.clock, {"now": now})

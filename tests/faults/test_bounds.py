@@ -15,6 +15,7 @@ from rowlock import (
     ScheduledTaskTime,
     TaskQueue,
     TaskScheduler,
+    _connections,
     _postgres,
 )
 from rowlock._connections import Fetch

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from rowlock import TaskQueue
+from rowlock import DuplicateKeyError, TaskQueue
 from rowlock._statements import TaskRow
 from rowlock._store import Store
 from rowlock.models import TaskStatus
@@ -127,7 +127,8 @@ async def meddle(tasks: Store | TaskQueue, task_id: str, luck: random.Random) ->
         case "ask":
             await tasks.cancel(task_id, running=True)
         case "retry":
-            await tasks.retry(task_id)
+            with suppress(DuplicateKeyError):  # another task has got its key
+                await tasks.retry(task_id)
         case "remove" if luck.random() < 0.3:
             await tasks.remove(task_id)
 

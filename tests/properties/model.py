@@ -46,6 +46,12 @@ class Row:
     error: str | None = None
     progress: str | None = None
     cancel_requested: datetime | None = None
+    date_started: datetime | None = None
+
+    def has(self, task_type: str, key: str) -> bool:
+        """Whether no other task of the type can have the key."""
+        ended = self.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
+        return (self.type, self.key) == (task_type, key) and not ended
 
     @property
     def task(self) -> Task:
@@ -59,6 +65,7 @@ class Row:
             retries_remaining=self.retries_remaining,
             date_created=id_instant(self.id),
             date_modified=modified,
+            date_started=self.date_started,
             date_completed=modified if completed else None,
             date_cancelled=modified if self.status is TaskStatus.CANCELLED else None,
             date_retain_until=self.date_retain_until,
@@ -93,7 +100,7 @@ class Model:
 
     def insert(self, new: NewRow, now: datetime) -> str:
         for row in self.rows.values():
-            if new.key is not None and row.key == new.key:
+            if new.key is not None and row.has(new.type, new.key):
                 return row.id
         self.rows[new.id] = Row(
             id=new.id,
@@ -122,6 +129,7 @@ class Model:
                 attempt=row.attempt + 1,
                 thread_id=holder,
                 lease_until=after(now, lease),
+                date_started=now,
             )
             for row in chosen
         ]
@@ -201,13 +209,17 @@ class Model:
             return row.task
         return None
 
-    def retry(self, task_id: str, now: datetime) -> Task | None:
+    def retry(self, task_id: str, now: datetime) -> Task | str | None:
+        """Retry a task; or return the id of the one that has got its key."""
         row = self.rows.get(task_id)
         if row is None:
             return None
         if row.status is TaskStatus.PENDING and row.run_at > now:
             return self._put(row, now, run_at=now).task
         if row.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            for other in self.rows.values():
+                if row.key is not None and other.has(row.type, row.key):
+                    return other.id
             return self._put_back(row, now, run_at=now, lost_workers=0).task
         return None
 

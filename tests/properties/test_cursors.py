@@ -75,9 +75,11 @@ def test_a_changed_or_foreign_cursor_is_refused_without_sql(
     with asyncio.Runner() as runner:
         queue = TaskQueue(sqlite_url, notify=False)
         runner.run(queue.open())
-        runner.run(fill(queue._store, seed=1, number=40))
+        store = queue._opened
+        assert store is not None
+        runner.run(fill(store, seed=1, number=40))
         for name in ("read", "_read_sorted", "_write"):
-            monkeypatch.setattr(queue._store, name, _counting(queue._store, name, sent))
+            monkeypatch.setattr(store, name, _counting(store, name, sent))
 
         async def query(walk: Walk, cursor: str | None) -> str | None:
             return (await queue.query(*walk, cursor, 1)).cursor
