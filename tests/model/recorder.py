@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rowlock import DuplicateKeyError
 from rowlock._operations import Finished, NewRow, Operation, Outcome, Swept
 from rowlock._statements import TaskRow
 from rowlock._store import Store
@@ -95,7 +96,11 @@ class _Recorder:
 
         async def recorded(*arguments: Any, **options: Any) -> Any:
             call = self._begin(name, asked(*arguments, **options))
-            answer = await method(*arguments, **options)
+            try:
+                answer = await method(*arguments, **options)
+            except DuplicateKeyError:
+                self._end(call, told(None))  # a retry that was refused has changed nothing
+                raise
             self._end(call, told(answer))
             return answer
 
