@@ -54,6 +54,7 @@ from rowlock._operations import (
     no_schema,
     used_up,
 )
+from rowlock._sqlite_forks import ForkGuard, refuse_inherited
 from rowlock._statements import (
     MOST_ATTEMPTS,
     MOST_BYTES_OF_A_CLAIM,
@@ -231,20 +232,23 @@ class SqliteStore(Store):
             settings["owns_engine"] = True
             engine = _unpooled(engine)
         super().__init__(engine, **settings)
+        # Of the reader and of the writer.
+        self._guards = ForkGuard(), ForkGuard()
 
     async def open(self) -> None:
         file = self._engine.url.database
-        if (
-            file
-            and not file.startswith("file:")
-            and not await asyncio.to_thread(os.path.exists, file)
-        ):
-            # Connecting would create an empty file.
-            raise SchemaError(f"there is no database {file}: run {upgrade_command(self.url)}")
+        if file and not file.startswith("file:"):
+            identity = await asyncio.to_thread(_identity, file)
+            if identity is None:
+                # Connecting would create an empty file.
+                raise SchemaError(f"there is no database {file}: run {upgrade_command(self.url)}")
+            refuse_inherited(file, identity)
         try:
             self._reader = await self._connect()
             self._file = await self._in_thread(self._reader, _path)
             self._identity = _identity(self._file)
+            refuse_inherited(self._file, self._identity)
+            self._guards[0].file = self._identity
             self.revision = await self.read(self._verify())
             self._writer = await self._connect()
             self._checkpoints = Checkpoints(self._file)
@@ -264,6 +268,7 @@ class SqliteStore(Store):
                 self._reader = None
             else:
                 self._writer = None
+        self._guards[0].file = None
         await super().close()
 
     def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
@@ -443,8 +448,9 @@ class SqliteStore(Store):
         driver = (await connection.get_raw_connection()).driver_connection
         assert isinstance(driver, aiosqlite.Connection)  # noqa: S101
         with _translated(self.url):
+            call = self._guards[connection is self._writer].call
             # The only door into the connection's thread; SQLAlchemy's dialect goes through it too.
-            return await driver._execute(function, driver._conn, *args)  # type: ignore[no-untyped-call]
+            return await driver._execute(call, function, driver._conn, *args)  # type: ignore[no-untyped-call]
 
     def instant(self, now: datetime | None) -> int:
         return self.to_time(datetime.now(UTC) if now is None else now)
