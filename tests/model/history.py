@@ -68,6 +68,8 @@ class Histories:
         """Take a record apart."""
         found = cls()
         for call in record:
+            if "taken" in call:
+                continue  # refused for the key of another task, of which the row knows nothing
             whole = Event(call["name"], call["began"], call.get("ended", math.inf))
             if not whole.answered and call["name"] in ("claim", "sweep", "forget"):
                 asked = {key: call[key] for key in ("holder", "lease") if key in call}
@@ -99,6 +101,8 @@ def _claim(event: Event, call: Mapping[str, Any]) -> Parts:
 
 def _extend(event: Event, call: Mapping[str, Any]) -> Parts:
     for held in map(Held._make, call["attempts"]):
+        if held.id in call.get("left", ()):
+            continue
         asked = {"held": held, "lease": call["lease"]}
         told = {"accepted": held.id in call["kept"]} if event.answered else {}
         yield held.id, replace(event, asked=asked, told=told)
@@ -108,6 +112,8 @@ def _ends(event: Event, call: Mapping[str, Any]) -> Parts:
     done = call.get("done", {})
     endings = call.get("endings", [None] * len(call["attempts"]))
     for held, ending in zip(map(Held._make, call["attempts"]), endings, strict=True):
+        if held.id in call.get("left", ()):
+            continue  # neither done nor refused: somebody had the row locked
         told = {"accepted": held.id in done, "status": done.get(held.id)} if event.answered else {}
         yield held.id, replace(event, asked={"held": held, "ending": ending}, told=told)
 

@@ -75,9 +75,9 @@ class _Recorder:
         self._inserts_new(store)
         self._inserts_on(store)
         self._wrap(store, "claim", _asked_claim, _told_claim)
-        self._wrap(store, "extend", _asked_extend, lambda answer: {"kept": sorted(answer[0])})
+        self._wrap(store, "extend", _asked_extend, _told_extend)
         self._wrap(store, "finish", _asked_finish, _told_finish)
-        self._wrap(store, "release", _asked_attempts, lambda answer: _told_tasks(answer[0]))
+        self._wrap(store, "release", _asked_attempts, _told_release)
         self._wrap(store, "cancel", _asked_cancel, _told_cancel)
         self._wrap(store, "retry", _asked_one, lambda task: {"changed": task is not None})
         self._wrap(store, "remove", _asked_one, lambda removed: {"changed": removed})
@@ -99,7 +99,7 @@ class _Recorder:
             try:
                 answer = await method(*arguments, **options)
             except DuplicateKeyError:
-                self._end(call, told(None))  # a retry that was refused has changed nothing
+                self._end(call, {"taken": True})  # which has changed nothing
                 raise
             self._end(call, told(answer))
             return answer
@@ -267,10 +267,21 @@ def _told_claim(rows: Sequence[TaskRow]) -> Fields:
     }
 
 
+def _told_extend(answer: tuple[set[str], set[str]]) -> Fields:
+    kept, locked = answer
+    return {"kept": sorted(kept), "left": sorted(locked)}
+
+
 def _told_finish(done: Finished) -> Fields:
     return {
-        "done": {key: None if task is None else task.status for key, task in done.tasks.items()}
+        "done": {key: None if task is None else task.status for key, task in done.tasks.items()},
+        "left": sorted(done.locked | done.unsent),
     }
+
+
+def _told_release(answer: tuple[Sequence[Task], set[str]]) -> Fields:
+    tasks, locked = answer
+    return {**_told_tasks(tasks), "left": sorted(locked)}
 
 
 def _told_tasks(tasks: Sequence[Task]) -> Fields:

@@ -125,7 +125,8 @@ def refused(files: Sequence[Path]) -> bool:
     for call in read(files):
         if "ended" in call and call["name"] in ("extend", "finish"):
             accepted = call["kept" if call["name"] == "extend" else "done"]
-            if any(task_id not in accepted for task_id, _, _ in call["attempts"]):
+            known = {*accepted, *call["left"]}
+            if any(task_id not in known for task_id, _, _ in call["attempts"]):
                 return True
     return False
 
