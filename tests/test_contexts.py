@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -83,6 +85,23 @@ async def test_each_run_has_an_asyncio_task_of_its_own(database: str) -> None:
         await eventually(lambda: len(context_handlers.tasks) == 50, timeout=30)
     assert len(set(context_handlers.tasks)) == 50
     assert {task.get_name() for task in context_handlers.tasks if task} == {"rowlock t"}
+
+
+async def test_what_a_run_has_made_is_gone_with_it(sqlite_url: str) -> None:
+    """Fails where the context of a run leads back to its task: only a collection ends those."""
+    async with TaskQueue(sqlite_url) as queue:
+        await register(queue, "note_task")
+        await queue.start()
+        gc.collect()
+        gc.disable()
+        try:
+            await queue.create_many(NewTask("t", 0) for _ in range(50))
+            await eventually(lambda: len(context_handlers.tasks) == 50, timeout=30)
+            runs = weakref.WeakSet(context_handlers.tasks)
+            context_handlers.tasks.clear()
+            await eventually(lambda: not runs, timeout=10)
+        finally:
+            gc.enable()
 
 
 async def test_no_more_run_at_once_than_may(sqlite_url: str) -> None:

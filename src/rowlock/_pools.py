@@ -33,7 +33,6 @@ class Job:
         claimed_at: `time.monotonic()` when its claim began.
         leased_at: `time.monotonic()` when that, or the last extension of its lease, began.
         pool: the pool that it was given to.
-        begun: its handler has been called, or is just about to be.
         told: its task is to be cancelled, and its handler has been told.
         begun: its handler was called.
         over: its outcome is known, or nobody wants it any more.
@@ -60,7 +59,6 @@ class Job:
         self.pool = pool
         self.begun = False
         self.told = False
-        self.begun = False
         self.over = False
         self._progress: str | None = None
         self.reported = False
