@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -92,10 +91,11 @@ class ConcurrentPool(Pool):
             return
         waiting, running, most = self._waiting, self._running, self.handler.workers
         begun, batch = 0, []
+        new_task = self._task_factory()
         until = time.monotonic() + _SLICE
         while waiting and len(running) < most:
             job = waiting.popleft()
-            task = self._task(self._run(job, executor), executor.context.copy())
+            task = new_task(self._run(job, executor), context=executor.context.copy())
             if not task.done():
                 running[job] = task
             begun += 1
@@ -119,11 +119,11 @@ class ConcurrentPool(Pool):
         if waiting and len(running) < most:
             self._wake()
 
-    def _task(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+    def _task_factory(self) -> Callable[..., asyncio.Task[None]]:
         loop, name = self.loop, self._name
         if loop.get_task_factory() is not None:  # the application's, which traces its tasks
-            return loop.create_task(coroutine, name=name, context=context)
-        return asyncio.Task(coroutine, loop=loop, name=name, context=context, **_EAGER)
+            return partial(loop.create_task, name=name)
+        return partial(asyncio.Task, loop=loop, name=name, **_EAGER)
 
     async def _run(self, job: Job, executor: InLoop) -> None:
         job.begun = True

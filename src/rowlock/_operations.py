@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import URL
@@ -109,6 +110,11 @@ class Outcome:
     ending: Ending
 
     @property
+    def succeeds(self) -> bool:
+        """Whether the task becomes a success."""
+        return self.ending.error is None and not self.ending.cancelled
+
+    @property
     def status(self) -> TaskStatus:
         """What the task becomes."""
         if self.ending.cancelled:
@@ -131,7 +137,7 @@ class Outcome:
     def drops(self) -> bool:
         """Whether the row is removed at once."""
         if self.row.retain_for == KEEP_IF_FAILED:
-            return self.status in (TaskStatus.SUCCESS, TaskStatus.CANCELLED)
+            return self.ending.error is None or self.ending.cancelled
         return self.row.retain_for == 0 and not self.retries
 
     @property
@@ -485,14 +491,14 @@ class Operations(ABC):
         done: dict[str, Task | None] = {}
         locked: set[str] = set()
         # The order of ids is the order of locks, the same in every statement of every worker.
-        ordered = sorted(map(self._bounded, outcomes), key=lambda outcome: outcome.row.id)
+        ordered = sorted(map(self._bounded, outcomes), key=attrgetter("row.id"))
         kept: list[Outcome] = []
         dropped: dict[str, Outcome] = {}
         failed: list[Outcome] = []
         for o in ordered:
             if o.drops:
                 dropped[o.row.id] = o
-            elif o.status is TaskStatus.SUCCESS:
+            elif o.succeeds:
                 kept.append(o)
             else:
                 failed.append(o)

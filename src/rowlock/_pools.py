@@ -19,7 +19,8 @@ from rowlock._statements import TaskRow
 from rowlock.errors import LeaseLostError
 from rowlock.models import Limits
 
-MAX_PREFETCH = 900
+# Of two full claims one runs while the next is on its way.
+MAX_PREFETCH = 1900
 _HORIZON = 0.05
 _STALLED = 1.0
 _STALLED_AT_START = 5.0

@@ -538,13 +538,11 @@ class Worker:
             raise
         except Exception as error:
             return await self._write_one_by_one(batch, error)
-        slow: list[Outcome] = []
+        slow = [outcome for outcome in batch if outcome.row.id in done.unsent]
+        self._aside += [outcome for outcome in batch if outcome.row.id in done.locked]
+        unwritten = done.unsent | done.locked
         for outcome in batch:
-            if outcome.row.id in done.unsent:
-                slow.append(outcome)
-            elif outcome.row.id in done.locked:
-                self._aside.append(outcome)
-            else:
+            if outcome.row.id not in unwritten:
                 self._written(outcome, done.tasks)
         if slow:
             self._finish_size.too_slow(len(batch))
@@ -564,6 +562,9 @@ class Worker:
             self._events.emit(AttemptLost(row.id, row.attempt))
             return
         task = tasks[row.id]
+        if task is None and outcome.succeeds:  # at once, as most do
+            self._ends["succeeded"] += 1
+            return
         self._ends[_END_OF[outcome.status if task is None else task.status]] += 1
         if outcome.ending.error is not None:
             failed = last_failure(outcome) if task is None else failure(task)
