@@ -191,7 +191,7 @@ async def test_a_workers_own_sweeper_spares_what_it_holds(database: str) -> None
 
     Fails where the sweeper takes it for lost.
     """
-    async with TaskQueue(database, sweep_interval=50) as queue:
+    async with TaskQueue(database, sweep_interval=50, stop_timeout=100) as queue:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
         task_id = await queue.create("t", 60, retain_for=-1)
@@ -220,7 +220,7 @@ async def test_a_workers_own_sweeper_spares_what_it_holds(database: str) -> None
 
 async def test_what_a_worker_has_lost_its_own_sweeper_takes(database: str) -> None:
     """Fails where a process never sweeps what it has claimed: it may be the only one."""
-    async with TaskQueue(database, sweep_interval=50, retry_interval=0) as queue:
+    async with TaskQueue(database, sweep_interval=50, retry_interval=0, stop_timeout=100) as queue:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
         assert queue._worker is not None
@@ -267,7 +267,7 @@ async def test_a_worker_on_sqlite_keeps_its_tasks_while_another_program_has_the_
 
     Fails where they are given up at nine tenths of the lease.
     """
-    async with TaskQueue(sqlite_url, lease=1000, sweep_interval=100) as queue:
+    async with TaskQueue(sqlite_url, lease=1000, sweep_interval=100, stop_timeout=100) as queue:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
         assert queue._worker is not None

@@ -15,6 +15,7 @@ import pytest
 from rowlock import InvalidArgumentError, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._calls import Threads
 from rowlock._events import Event, ThreadRefused
+from rowlock._schedules import Schedules
 from tests.helpers import eventually
 from tests.stores import execute
 from tests.test_scheduler import once, outcome
@@ -117,6 +118,39 @@ async def test_no_thread_waits_for_nothing(database: str) -> None:
         await eventually(lambda: idle_threads() == before)
 
 
+async def test_what_is_triggered_by_hand_keeps_its_thread(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where a look that finds nothing due sends the thread away: it was 30 s late."""
+    called = threading.Event()
+    async with TaskQueue(database) as queue:
+        scheduler = TaskScheduler(queue)
+        await queue.start()
+        await scheduler.add_task("s", [ScheduledTaskTime(interval_days=1)], called.set)
+        await scheduler._loop.end(5)  # each look that comes later would start a thread
+        trigger, looks = Schedules.trigger, 0
+        running: list[asyncio.Task[float]] = []
+        next_due = Schedules.next_due
+
+        async def counted(self: Schedules, *arguments: Any) -> float | None:
+            nonlocal looks
+            wait = await next_due(self, *arguments)
+            looks += 1
+            return wait
+
+        async def late(self: Schedules, *arguments: Any) -> Any:
+            before = looks
+            running.append(asyncio.create_task(scheduler._trigger_due()))
+            await eventually(lambda: looks > before)
+            return await trigger(self, *arguments)
+
+        monkeypatch.setattr(Schedules, "next_due", counted)
+        monkeypatch.setattr(Schedules, "trigger", late)
+        assert await scheduler.trigger_task("s")
+        await eventually(called.is_set)
+        await asyncio.gather(*running)
+
+
 async def test_a_thread_that_cannot_start_has_triggered_nothing(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +223,16 @@ def test_threads_are_started_before_and_ended_after() -> None:
     threads.run(job)
     assert (threads.room, threads.prepare(5), threads.prepare(0)) == (1, 1, 0)
     gate.set()
+    assert done.wait(10)
+    assert threads.room == 2
+
+
+def test_a_job_without_a_thread_that_waits_gets_one() -> None:
+    """Fails where it waits for the next one that is prepared."""
+    threads = Threads(2)
+    done = threading.Event()
+    assert (threads.prepare(1), threads.prepare(0)) == (1, 0)
+    threads.run(lambda: done.set)
     assert done.wait(10)
     assert threads.room == 2
 

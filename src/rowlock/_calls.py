@@ -92,7 +92,7 @@ class Threads:
             self._waiting -= 1
         try:
             while self._waiting < count:
-                threading.Thread(target=self._serve, name="rowlock schedule", daemon=True).start()
+                self._start()
                 self._waiting += 1
         except RuntimeError:
             if not self._waiting:
@@ -100,11 +100,21 @@ class Threads:
         return self._waiting
 
     def run(self, job: Callable[[], Callable[[], None]]) -> None:
-        """Run a job in a thread that waits; it returns what is called when its room is free."""
-        self._waiting -= 1
+        """Run a job in a thread that waits; it returns what is called when its room is free.
+
+        Raises:
+            RuntimeError: if none does, as after a `drain`, and the system gives none.
+        """
+        if self._waiting:
+            self._waiting -= 1
+        else:
+            self._start()
         with self._lock:
             self._busy += 1
         self._jobs.put(job)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._serve, name="rowlock schedule", daemon=True).start()
 
     def _serve(self) -> None:
         job = self._jobs.get()

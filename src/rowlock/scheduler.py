@@ -445,7 +445,8 @@ class TaskScheduler:
         due = await schedules.next_due([*room.in_loop, *room.in_thread])
         if due != 0:
             self._backoff = 0.0
-            self._calls.prepare(0)
+            async with self._triggering:  # which has a thread wait for what it triggers
+                self._calls.prepare(0)
             poll = _SLOW_POLL if self._queue._notify else self._queue._poll_interval / 1000
             if self._ends:
                 poll = min(poll, _RECORD_AGAIN)
