@@ -40,6 +40,7 @@ def test_a_cursor_comes_back(position: Position, walk: tuple[str | None, ...]) -
     assert decode(cursor, walk) == position
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(positions, st.integers(0), st.integers(0, 6))
 def test_a_flipped_bit_is_refused(position: Position, place: int, bit: int) -> None:
@@ -48,6 +49,7 @@ def test_a_flipped_bit_is_refused(position: Position, place: int, bit: int) -> N
     assert refused(raw.decode("ascii"))
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(positions, st.integers(0), st.characters())
 @example(Position(0, -1, "f" * 32), 8, "+")
@@ -84,6 +86,7 @@ def test_a_cursor_of_another_walk_is_refused(
     assert own == foreign or refused(encode(position, own), foreign)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(
     st.text()

@@ -138,6 +138,7 @@ async def test_an_interrupted_demo_leaves_nothing(
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_the_workers_end_with_a_demo_that_was_killed(folder: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:

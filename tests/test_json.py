@@ -131,6 +131,7 @@ async def test_both_databases_give_back_the_edges(database: str) -> None:
 
 
 # One database for all the examples: what matters is the column and the driver.
+@pytest.mark.slow
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
