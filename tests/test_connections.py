@@ -167,7 +167,7 @@ async def test_when_all_are_in_use_one_waits_for_its_turn(
         lent = store._connections
         taken = [await lent.take() for _ in range(10)]
         waiting = [asyncio.create_task(store.insert(new_row())) for _ in range(30)]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: len(lent._waiting) == 30)
         assert not any(task.done() for task in waiting)
         waiting[0].cancel()
         for fetch in taken:

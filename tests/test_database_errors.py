@@ -32,6 +32,7 @@ from rowlock import (
 from rowlock._url import async_url
 from tests.roles import role
 from tests.stores import execute
+from tests.test_processes import ended
 
 SECRET = "4111-1111-1111-1111"
 PAYLOAD = {"card": SECRET}
@@ -170,12 +171,8 @@ async def test_an_outcome_that_is_refused_fails_its_task(
         await queue.register_handler("t", __name__, "returns")
         await queue.start()
         task_id = await queue.create("t", PAYLOAD, retry_count=0, retain_for=-1)
-        while True:
-            task = await queue.get(task_id)
-            assert task is not None
-            if task.status == "failed":
-                break
-            await asyncio.sleep(0.01)
+        task = await ended(queue, task_id)
+    assert task.status == "failed"
     assert task.error is not None
     assert "refused" in task.error.message
     assert SECRET not in task.error.model_dump_json()

@@ -338,18 +338,20 @@ class SqliteStore(Store):
         return await self._write(operation)
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
-        return await self._write(self._insert_each(rows, now))
+        return await self._write(self._insert_in_thread(rows, now))
 
-    def _insert_each(self, rows: Sequence[NewRow], now: datetime | None) -> Operation[list[str]]:
-        # One by one where there is no key to look for: no answer of a server is to be waited for,
-        # and a batch, which goes as a JSON text, takes a third longer (44 and 33 us a row).
+    def _insert_in_thread(
+        self, rows: Sequence[NewRow], now: datetime | None
+    ) -> Operation[list[str]]:
+        # In the thread a statement costs no wait. A batch goes as a JSON text, which takes a third
+        # longer for rows without a key to look for: 44 and 33 us each.
         keyed = []
         for row in rows:
             if row.key is None:
                 yield from self._insert(row, now)
             else:
                 keyed.append(row)
-        ids = yield from super()._insert_each(keyed, now)
+        ids = yield from self._insert_each(keyed, now)
         of_keyed = dict(zip((row.id for row in keyed), ids, strict=True))
         return [of_keyed.get(row.id, row.id) for row in rows]
 
