@@ -122,7 +122,7 @@ def test_every_term_means_what_its_definition_says(field: Field) -> None:
 
 
 @BY_NAME
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_lists_of_terms_mean_all_of_them(field: Field, data: st.DataObject) -> None:
     terms = st.sampled_from(list(terms_of(field)))
@@ -188,7 +188,7 @@ days_of_week = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(days_of_month, min_size=1, max_size=3).map(",".join),
     st.sampled_from(list(terms_of(FIELDS[4]))),

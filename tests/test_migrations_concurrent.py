@@ -25,8 +25,8 @@ import pytest
 from rowlock import schema
 from rowlock._url import DATABASE_VARIABLE
 
-PROCESSES = 6
-ROUNDS = int(os.environ.get("ROWLOCK_TEST_ROUNDS", "2"))
+PROCESSES = 4
+ROUNDS = int(os.environ.get("ROWLOCK_TEST_ROUNDS", "1"))
 
 rounds = pytest.mark.parametrize("round_", range(ROUNDS))
 
