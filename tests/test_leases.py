@@ -105,14 +105,22 @@ class LockedStore:
 
 
 async def test_what_somebody_has_locked_is_not_lost() -> None:
-    """Nobody can take it. Fails where what was not extended is lost, or waited for each time."""
+    """Nobody can take it. Fails where what was not extended is lost.
+
+    Fails where it is not waited for, so that it is free for a moment and its lease has run out;
+    and where others wait with it.
+    """
     holder, store = Holder.of_tasks(5, age=0.5), LockedStore()
     leases = LeaseThread(holder, cast(Store, store), Events(), 1.0)
     for _ in range(3):
-        await leases.extend()
+        assert await leases.extend() == 0
         await asyncio.sleep(0)
     assert len(holder.jobs) == 5
-    assert store.waits == [True, False, False]
+    assert store.waits == [True, True, True]
+    holder.jobs |= Holder.of_tasks(1, age=0.5).jobs
+    for _ in range(2):
+        await leases.extend()
+    assert store.waits[3:] == [False, True]
 
 
 class SlowStore:

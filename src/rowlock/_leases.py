@@ -63,8 +63,9 @@ class LeaseThread:
         self._main = asyncio.get_running_loop()
         self._opened: Future[None] = Future()
         self._used_at = -inf
-        # For rows that somebody has locked; not where there were such the last time.
+        # For rows that somebody has locked; not where there were such the last time, but for them.
         self._wait = True
+        self._locked: set[str] = set()
         self._periodic: Loop | None = None
         self._thread = threading.Thread(target=self._run, name="rowlock leases", daemon=True)
 
@@ -125,19 +126,22 @@ class LeaseThread:
         # Of a task that it has lost and claimed again it holds the last attempt only, and the
         # answer does not say which it is about.
         last = {job.row.id: job for job in sorted(jobs, key=lambda job: job.row.attempt)}
+        # Whoever waits for a row has it before those that pass by what is locked: the sweeper, for
+        # which the lease has run out meanwhile.
+        wait = self._wait or last.keys() <= self._locked
         try:
             kept, locked = await self._extend(
-                list(last.values()), began - min(job.leased_at for job in jobs)
+                list(last.values()), began - min(job.leased_at for job in jobs), wait
             )
         except Exception:
             # It may have been a lock for which there was no time; the next try waits for none.
-            self._wait = False
+            self._wait, self._locked = False, set()
             if not self._store.keeps_trying:
                 # Those too for which it would be time during the back-off.
                 for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
                     self._in_main(self._worker.lose, job)
             raise
-        self._wait = not locked
+        self._wait, self._locked = not locked, locked
         for job in jobs:
             if last[job.row.id] is not job:
                 self._in_main(self._worker.lose, job)
@@ -145,7 +149,7 @@ class LeaseThread:
                 job.leased_at = began
             elif job.row.id not in locked:  # nobody can take what somebody has locked
                 self._in_main(self._worker.lose, job)
-        return self._lease / 9
+        return 0.0 if locked else self._lease / 9
 
     async def _keep_alive(self) -> None:
         if time.monotonic() - self._used_at < _KEEP_ALIVE:
@@ -154,7 +158,7 @@ class LeaseThread:
             await self._store.keep_alive()
         self._used_at = time.monotonic()
 
-    async def _extend(self, jobs: list[Job], age: float) -> tuple[set[str], set[str]]:
+    async def _extend(self, jobs: list[Job], age: float, wait: bool) -> tuple[set[str], set[str]]:
         kept: set[str] = set()
         locked: set[str] = set()
         # An answer that comes after the lease has run out is no use; but where this thread was
@@ -170,7 +174,7 @@ class LeaseThread:
                         self._worker.holder,
                         [(job.row.id, job.row.attempt) for job in some],
                         int(self._lease * 1000),
-                        wait=self._wait,
+                        wait=wait,
                     )
                 kept |= extended
                 locked |= waiting

@@ -18,6 +18,9 @@ BATCH = 500
 # meanwhile. It is never smaller than this, or it might never end.
 _SECONDS = 0.05
 _SMALLEST = 10
+# By how many seconds the clock is further than the time that has passed, where it was set or the
+# host was suspended. A clock that is slewed gains 0.5 ms a second.
+_STEP = 1.0
 
 
 class Holder(Protocol):
@@ -39,20 +42,28 @@ class Sweeper:
         store: where.
         events: where each task put back or ended is emitted.
         interval: seconds between two passes.
+        lease: in seconds, of the workers.
         worker: in whose process it runs.
     """
 
-    def __init__(self, store: Store, events: Events, interval: float, worker: Holder) -> None:
+    def __init__(
+        self, store: Store, events: Events, interval: float, lease: float, worker: Holder
+    ) -> None:
         self._worker = worker
         self._store = store
         self._events = events
         self._interval = interval
         self._size = BatchSize(BATCH)
         self._limit = BATCH
+        self._lease = lease
+        self._clock = time.time() - time.monotonic()
+        self._patient_until = 0.0
         self.loop = Loop("sweeper", self.sweep, events.emit, jitter=0.1)
 
     async def sweep(self) -> float:
         """Run one pass, in batches small enough to hold no lock for long."""
+        if self._is_patient():
+            return min(self._interval, self._lease)
         full = True
         while full:
             limit = self._size.rows
@@ -70,6 +81,18 @@ class Sweeper:
             full = swept.found == limit
         await self._forget()
         return self._interval
+
+    def _is_patient(self) -> bool:
+        """Whether the clock was set within a lease.
+
+        By a clock that was set, or stood still with its host, the leases of all workers of this
+        host seem to have run out at once. They have the time to extend them.
+        """
+        now = time.monotonic()
+        before, self._clock = self._clock, time.time() - now
+        if abs(self._clock - before) > _STEP:
+            self._patient_until = now + self._lease
+        return now < self._patient_until
 
     async def _forget(self) -> None:
         while True:

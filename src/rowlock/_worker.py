@@ -141,7 +141,7 @@ class Worker:
         self._reports = Reports(store, self.holder, events)
         self._cancels = Loop("cancel", self.heed, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
-        self._sweeper = Sweeper(store, events, settings.sweep_interval, self)
+        self._sweeper = Sweeper(store, events, settings.sweep_interval, settings.lease, self)
         self._leases = LeaseThread(
             self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
         )

@@ -73,9 +73,12 @@ def _note(
         attempts = attempts_of(batch)
         sent = time.monotonic()
         answer = await write(self, holder, batch, *arguments, **named)
-        # Those that were written come first.
-        accepted = {task.id if isinstance(task, Task) else task for task in answer[0]}
+        # Those that were written come first, and then those that are to be tried again.
+        written, *left = answer
+        accepted = {task.id if isinstance(task, Task) else task for task in written}
         for task_id, attempt in attempts:
+            if any(task_id in ids for ids in left):
+                continue
             ledger.append(
                 "write",
                 write=name,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from rowlock import TaskQueue
 from tests.faults.harness import Run
-from tests.faults.producer import create
+from tests.faults.producer import create, create_all
 from tests.test_schedule_storm import faketime
 
 OFFSETS = ("+2h", "-25h")
 DELAY = 500
 # Longer than a lease: it is extended, and looked at by every sweeper.
 LONG = 2.0
+LEASE = 1500
 
 
 async def test_clock_skew(
@@ -60,4 +63,46 @@ async def test_clock_skew(
     assert run.count("start") == run.count("start", attempt=1)
     assert {record["process"] for record in run.ledger.records("start")} == {
         node.pid for node in run.nodes if node not in producers
+    }
+
+
+async def test_clock_steps(
+    sqlite_url: str,
+    begin: Callable[[str, str], Awaitable[Run]],
+    size: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    """The clock of the host is set, forward and back by an hour: what runs keeps its attempt.
+
+    On SQLite it is the only clock. Fails where a sweeper takes what its own process holds (variant
+    "sweep-own"), and where it takes at once what another one holds (variant "sudden").
+    """
+    run = await begin("clock steps", sqlite_url)
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    environment = {
+        "LD_PRELOAD": faketime(),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    for _ in range(2):
+        run.worker("gated", environment=environment, lease=LEASE, options={"max_worker_count": 3})
+    await run.ready()
+    async with TaskQueue(run.url) as queue:
+        for cycle in range(size(short=2, ci=20)):
+            ids = await create_all(queue, run.ledger, f"{cycle}", 6, "gated")
+            for task_id in ids:
+                await run.recorded(1, "start", task=task_id)
+            clock.write_text(("+1h", "+0")[cycle % 2])
+            # Each has swept some times, and extended.
+            await asyncio.sleep(1.5 * LEASE / 1000)
+            for task_id in ids:
+                run.open_gate(task_id, 1)
+            await run.drained()
+            run.cycles += 1
+    await run.finish()
+    assert run.count("start") == run.count("start", attempt=1)
+    assert {record["process"] for record in run.ledger.records("start")} == {
+        node.pid for node in run.nodes
     }

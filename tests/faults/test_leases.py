@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from rowlock import TaskQueue
@@ -76,6 +77,33 @@ async def test_own_lost_task(database: str, begin: Begin, size: Size) -> None:
             await run.drained()
     figures = await run.finish()
     assert figures.refused >= run.cycles
+
+
+async def test_stopped_alone(database: str, begin: Begin, size: Size) -> None:
+    """The only worker is stopped past its lease, and goes on with what it ran.
+
+    Its own sweeper comes as soon as its leases do. Fails where it takes what this process holds
+    (variant "sweep-own").
+    """
+    run = await begin("stopped alone", database)
+    node = run.worker("gated", lease=LEASE)
+    await run.ready()
+    async with TaskQueue(database) as queue:
+        for _ in range(size(short=2, ci=13, long=130)):
+            ids = await create_all(queue, run.ledger, f"{run.cycles}", 4, "gated")
+            for task_id in ids:
+                await run.recorded(1, "start", task=task_id)
+            await node.stop()
+            await asyncio.sleep(1.5 * LEASE / 1000)
+            node.go_on()
+            # It looks again and again what has run out.
+            await asyncio.sleep(0.5)
+            for task_id in ids:
+                run.open_gate(task_id, 1)
+                run.cycles += 1
+            await run.drained()
+    await run.finish()
+    assert run.count("start") == run.count("start", attempt=1) == run.cycles
 
 
 async def test_loop_blocked(database: str, begin: Begin, size: Size) -> None:

@@ -16,10 +16,11 @@ import asyncpg
 from sqlalchemy import ColumnElement, FromClause, and_
 
 from rowlock import _postgres_errors, _sqlite, _sweeper
+from rowlock._batch_size import BatchSize
 from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
 from rowlock._operations import NewRow, Operations
-from rowlock._pools import Job
+from rowlock._pools import Job, Pool
 from rowlock._postgres import PostgresStore
 from rowlock._solo import Solo
 from rowlock._sqlite import SqliteStore
@@ -204,6 +205,48 @@ def misread_read_only() -> None:
     patch(_postgres_errors, "UNAVAILABLE", tuple(known))
 
 
+def wait_for_locks() -> None:
+    """Wait for a row that somebody has locked for as long as that takes."""
+    sibling = PostgresStore.sibling
+
+    def patient(self: PostgresStore, lock_timeout: int = 0) -> PostgresStore:
+        return sibling(self, 0)
+
+    patch(PostgresStore, "sibling", patient)
+
+
+def pass_by() -> None:
+    """Extend the leases of locked rows with those of others, and wait for none of them."""
+    extend = LeaseThread.extend
+
+    async def impatient(self: LeaseThread) -> float:
+        self._wait, self._locked = False, set()
+        await extend(self)
+        return self._lease / 9
+
+    patch(LeaseThread, "extend", impatient)
+
+
+def same_batch() -> None:
+    """Send again what was too slow, as it was."""
+    patch(BatchSize, "too_slow", lambda self, rows: None)
+
+
+def hoard() -> None:
+    """Keep what was claimed ahead."""
+    patch(Pool, "take_stalled", lambda self: [])
+
+
+def sweep_own() -> None:
+    """Take from this process what it holds, once its lease has run out."""
+    patch(Worker, "holds", lambda self, key: False)
+
+
+def sudden() -> None:
+    """Go by the clock also when it has just been set."""
+    patch(Sweeper, "_is_patient", lambda self: False)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "fence-by-status": fence_by_status,
     "fence-by-holder": fence_by_holder,
@@ -220,5 +263,11 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "never-alone": never_alone,
     "no-busy-timeout": no_busy_timeout,
     "unordered-locks": unordered_locks,
+    "wait-for-locks": wait_for_locks,
+    "pass-by": pass_by,
+    "same-batch": same_batch,
+    "hoard": hoard,
+    "sweep-own": sweep_own,
+    "sudden": sudden,
     "lost-workers-uncounted": lost_workers_uncounted,
 }
