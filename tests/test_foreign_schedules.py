@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +23,7 @@ from rowlock._schedules import Advance, Schedules
 from rowlock._times import NotUnderstoodError, StoredTime, read_times
 from tests.helpers import eventually
 from tests.stores import START, at, execute, open_store
+from tests.test_schedule_storm import tasks_in
 from tests.test_schedules import MINUTE, created, next_of, state, tasks
 
 DUE = int(START.timestamp() * 1000) + MINUTE
@@ -316,3 +321,52 @@ def test_time_zones_come_with_rowlock() -> None:
     with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
         dependencies = tomllib.load(file)["project"]["dependencies"]
     assert [name for name in dependencies if name.startswith("tzdata")] == ["tzdata"]
+
+
+# Between processes.
+
+
+@pytest.mark.slow
+async def test_a_process_without_time_zones_leaves_them_to_others(
+    database: str, tmp_path: Path
+) -> None:
+    """Fails where a row whose zone is not known here is put aside as damaged.
+
+    It looks as often as the other one, and is often the first to find what is due.
+    """
+    (tmp_path / "tzdata").mkdir()
+    (tmp_path / "tzdata" / "__init__.py").touch()
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    arguments = ["--time", '{"intervalHours": 1}', "--tasks", "1"]
+    blind = subprocess.Popen(
+        [sys.executable, "-m", "tests.schedule_node", database, str(tmp_path), *arguments],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": path},
+    )
+    names = [f"zoned-{number}" for number in range(20)]
+    try:
+        async with TaskQueue(database) as queue:
+            scheduler = TaskScheduler(queue)
+            each_second = ScheduledTaskTime(cron="* * * * * *", timezone="Europe/Berlin")
+            for name in names:
+                await scheduler.add_task(name, [each_second], task_type=name, misfire="catch_up")
+            await eventually(lambda: list(tmp_path.glob("ready-*")), 60)
+            # Only the blind one looks.
+            await asyncio.sleep(3)
+            assert blind.poll() is None
+            states = [await scheduler.task_state(name) for name in names]
+            await queue.start()
+
+            async def all_triggered() -> bool:
+                found = await tasks_in(database)
+                return all(len(found.get(name, [])) >= 6 for name in names)
+
+            await eventually(all_triggered, 60)
+    finally:
+        blind.terminate()
+        assert blind.wait(30) == 0
+    assert [state is not None and state.last_outcome for state in states] == [None] * len(names)
+    found = await tasks_in(database)
+    for name in names:
+        instants = sorted(found[name])
+        assert instants == [instants[0] + 1000 * number for number in range(len(instants))]
