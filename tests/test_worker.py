@@ -12,6 +12,7 @@ import pytest
 
 from rowlock import DatabaseUnavailableError, HandlerOptions, NewTask, Task, TaskQueue, TaskStatus
 from rowlock._events import AttemptLost
+from rowlock._statements import TaskRow
 from tests import worker_handlers
 from tests.helpers import eventually, hold_claims
 from tests.stores import open_store
@@ -284,6 +285,40 @@ async def test_unregistered_types_are_left_alone(database: str) -> None:
             task = await queue.get(task_id)
             assert task is not None
             assert (task.status, task.attempt) == ("pending", 0)
+
+
+said: list[str] = []
+
+
+async def says(payload: Any) -> None:
+    said.append("begun")
+
+
+async def test_what_was_claimed_begins_before_anything_is_asked_for(database: str) -> None:
+    """Fails where a question is on its way first: 0.3 ms for which each lone task waits."""
+    said.clear()
+    async with TaskQueue(database) as queue:
+        await queue.register_handler("t", __name__, "says")
+        await queue.start()
+        store = queue._worker._store  # type: ignore[union-attr]
+        claim, next_due = store.claim, store.next_due
+
+        async def claims(*args: Any, **named: Any) -> list[TaskRow]:
+            rows = await claim(*args, **named)
+            said.extend(["claimed"] * len(rows))
+            return rows
+
+        async def asks(*args: Any, **named: Any) -> float | None:
+            said.append("asked")
+            return await next_due(*args, **named)
+
+        store.claim, store.next_due = claims, asks  # type: ignore[method-assign]
+        for count in range(1, 6):
+            await queue.create("t")
+            await eventually(lambda count=count: said.count("begun") == count)  # type: ignore[misc]
+            await eventually(lambda: said[-1] == "asked")
+    places = [place for place, what in enumerate(said) if what == "claimed"]
+    assert [said[place + 1] for place in places] == ["begun"] * 5
 
 
 async def test_whoever_looks_during_a_claim_sees_what_comes_after(
