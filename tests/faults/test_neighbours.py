@@ -69,7 +69,8 @@ async def test_locked_rows(postgres_url: str, begin: Begin, size: Size) -> None:
                 run.open_gate(runs, 1)
                 others = await create_all(queue, run.ledger, f"{cycle}-beside", 20, "quick")
                 for task_id in others:
-                    await run.recorded(1, "write", write="finish", task=task_id)
+                    # Half of what a statement may take that waits for the lock.
+                    await run.recorded(1, "write", write="finish", task=task_id, patience=15)
                 longest = max(longest, time.monotonic() - began)
                 again = await create_all(queue, run.ledger, key, 1, "gated", keyed=True)
                 assert again == [runs]
