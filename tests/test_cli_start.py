@@ -184,6 +184,53 @@ async def test_the_second_signal_is_heard_before_the_queue_is_open(
         assert await ended(process) == 130
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_fork_has_no_part_in_the_signals(
+    tmp_path: Path, sqlite_url: str, loop: str
+) -> None:
+    """Fails where a fork swallows them, and where those that it gets count for the worker.
+
+    A terminal sends its Ctrl-C to both: that would be two of them.
+    """
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    else:
+        (tmp_path / "uvloop.py").write_text("raise ImportError")
+    source = """
+import os
+
+def forks():
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        os._exit(1)
+    for _ in range(2):
+        os.kill(child, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+async def filled():
+    queue = TaskQueue()
+    await queue.register_handler("forks", __name__, "forks", options={"executor": "thread"})
+    return queue
+
+queue = asyncio.run(filled())
+"""
+    async with TaskQueue(sqlite_url) as queue:
+        with worker(tmp_path, source, ROWLOCK_DATABASE_URL=sqlite_url) as process:
+            task_id = await queue.create("forks", retain_for=-1)
+
+            async def has_ended() -> bool:
+                task = await queue.get(task_id)
+                return task is not None and task.status == "success"
+
+            await eventually(has_ended, 60)
+            task = await queue.get(task_id)
+            assert task is not None
+            assert task.result == -signal.SIGTERM
+            process.send_signal(signal.SIGTERM)
+            assert await ended(process) == 0
+
+
 async def test_a_module_that_handles_signals_itself_is_overruled(
     tmp_path: Path, sqlite_url: str
 ) -> None:

@@ -43,6 +43,26 @@ class Signals:
         self._other: socket.socket | None = None
         self.listen()
         threading.Thread(target=self._watch, name="rowlock-signals", daemon=True).start()
+        # A fork is no worker: it ends by a signal, of which this process is not to hear (a terminal
+        # sends its Ctrl-C to both). One that comes before it has let go of them waits for that.
+        self._masks = threading.local()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._hold, after_in_parent=self._release, after_in_child=self._leave
+            )
+
+    def _hold(self) -> None:
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
+
+    def _leave(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in NUMBERS:
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, signal.SIG_DFL)
+        self._release()
 
     def listen(self) -> None:
         """Hear them from now on; what was imported may have had a mind of its own."""
