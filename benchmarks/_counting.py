@@ -13,9 +13,9 @@ from unittest import mock
 import asyncpg
 
 from benchmarks._databases import SQLITE
-from rowlock import _sqlite
-from rowlock._postgres import PostgresStore
-from rowlock._sqlite import SqliteStore
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite.database import SqliteStore
 
 Ask = Callable[[str], Awaitable[Any]]
 

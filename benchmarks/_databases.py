@@ -15,7 +15,7 @@ from unittest import mock
 import asyncpg
 
 from rowlock import schema
-from tests import _postgres_server
+from tests.support import postgres_server as _postgres_server
 
 SQLITE = "sqlite"
 

@@ -17,7 +17,7 @@ from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from benchmarks.handlers import Calls
 from rowlock import NewTask, TaskQueue
-from rowlock._sqlite import SqliteStore
+from rowlock._store.sqlite.database import SqliteStore
 
 _TYPE = "nothing"
 _PAYLOAD = "x" * 98  # and two quotes

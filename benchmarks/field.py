@@ -31,7 +31,7 @@ from benchmarks._report import Report
 from benchmarks.peers.__main__ import WARM_UP, load
 from benchmarks.peers._marks import Marks
 from benchmarks.peers._peer import POSTGRESQL, Peer
-from tests import _postgres_server
+from tests.support import postgres_server as _postgres_server
 
 MODULES = {
     POSTGRESQL: (

@@ -15,10 +15,10 @@ from benchmarks._databases import fresh, kind
 from benchmarks._report import Report
 from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus
 from rowlock._endings import Ending
-from rowlock._handlers import Handler
-from rowlock._pools import Job
-from rowlock._slots import SlotPool
-from rowlock._statements import TaskRow
+from rowlock._executors.handler import Handler
+from rowlock._store.statements import TaskRow
+from rowlock._worker.pool import Job
+from rowlock._worker.slot_pool import SlotPool
 
 _PAYLOAD = '{"padding":"' + "x" * 86 + '"}'
 

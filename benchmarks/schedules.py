@@ -16,10 +16,10 @@ from benchmarks._counting import counted, transactions_of
 from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
-from rowlock._calls import Function
 from rowlock._ids import new_id
-from rowlock._operations import NewRow, Operation
-from rowlock._schedules import Advance, NewSchedule, Schedules, _row_of
+from rowlock._scheduling.calls import Function
+from rowlock._store.operations import NewRow, Operation
+from rowlock._store.schedules import Advance, NewSchedule, Schedules, _row_of
 from rowlock._times import StoredTime, to_milliseconds
 
 _TYPE = "nothing"

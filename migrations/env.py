@@ -17,7 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from rowlock import schema
-from rowlock._url import async_url, default_database
+from rowlock._store.url import async_url, default_database
 from rowlock.errors import RowlockError
 
 

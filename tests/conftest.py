@@ -13,8 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from rowlock.schema import upgrade
-from tests import _pgbouncer
-from tests._postgres_server import PostgresUnavailableError, postgres_server, temporary_database
+from tests.support import pgbouncer as _pgbouncer
+from tests.support.postgres_server import (
+    PostgresUnavailableError,
+    postgres_server,
+    temporary_database,
+)
 
 _NO_POSTGRES = pytest.StashKey[str]()
 

@@ -16,7 +16,7 @@ from benchmarks.peers._marks import hit
 from benchmarks.peers._peer import POSTGRESQL, Creator, Peer
 from benchmarks.peers.rowlock_postgresql import _TYPE, Rowlock
 from rowlock._ids import new_id
-from rowlock._postgres import _COPY_COLUMNS
+from rowlock._store.postgres.database import _COPY_COLUMNS
 
 _INSERT = f"""
     INSERT INTO rowlock_task ({", ".join(_COPY_COLUMNS)})

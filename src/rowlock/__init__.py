@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rowlock._context import RunningTask, current_task
+from rowlock._executors.context import RunningTask, current_task
 from rowlock.errors import (
     DatabaseError,
     DatabaseUnavailableError,

@@ -22,19 +22,19 @@ from sqlalchemy.ext.asyncio import (
 
 from rowlock import _arguments as check
 from rowlock._background import Background
-from rowlock._callbacks import Callback, Callbacks
-from rowlock._context import importing
+from rowlock._client.callbacks import Callback, Callbacks
+from rowlock._client.group_commit import Inserts
+from rowlock._client.home import Home
 from rowlock._events import Events, TaskChanged, WorkerStarted
-from rowlock._handlers import Handler
-from rowlock._home import Home
+from rowlock._executors.context import importing
+from rowlock._executors.handler import Handler
 from rowlock._ids import as_id, new_id
-from rowlock._inserts import Inserts
 from rowlock._json import dumps
 from rowlock._loop import Loop
-from rowlock._operations import NewRow
-from rowlock._statements import KEEP_IF_FAILED
-from rowlock._store import Store, checked_engine
-from rowlock._url import async_url, connecting, default_database, shown
+from rowlock._store.operations import NewRow
+from rowlock._store.statements import KEEP_IF_FAILED
+from rowlock._store.store import Store, checked_engine
+from rowlock._store.url import async_url, connecting, default_database, shown
 from rowlock.errors import (
     DatabaseUnavailableError,
     QueueClosedError,
@@ -53,7 +53,7 @@ from rowlock.models import (
 )
 
 if TYPE_CHECKING:
-    from rowlock._worker import Worker
+    from rowlock._worker.worker import Worker
 
 T = TypeVar("T")
 
@@ -411,7 +411,7 @@ class TaskQueue:
             await self._start(home, store)
 
     async def _start(self, home: Home, store: Store) -> None:
-        from rowlock._worker import Worker, WorkerSettings
+        from rowlock._worker.worker import Worker, WorkerSettings
 
         self._worker = worker = Worker(
             self._worker_store,
@@ -870,11 +870,11 @@ def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
     url = database if isinstance(database, URL) else database.url
     settings = {**settings, "owns_engine": owns_engine, "url": url}
     if url.get_backend_name() == "postgresql":
-        from rowlock import _postgres
+        from rowlock._store.postgres import database as _postgres
 
         engine = _engine_of(database, _postgres.connect_arguments())
         return _postgres.PostgresStore(engine, **settings)
-    from rowlock import _sqlite
+    from rowlock._store.sqlite import database as _sqlite
 
     return _sqlite.SqliteStore(_engine_of(database, _sqlite.connect_arguments()), **settings)
 

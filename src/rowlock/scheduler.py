@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Literal
 
 from rowlock import _arguments as check
-from rowlock._calls import Calls, Function, ScheduledCallback
 from rowlock._endings import describe
 from rowlock._events import (
     Event,
@@ -23,11 +22,12 @@ from rowlock._events import (
     ThreadRefused,
 )
 from rowlock._loop import Loop
-from rowlock._operations import RowsLockedError
-from rowlock._schedule_reports import ScheduleReports
-from rowlock._schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS, Left
-from rowlock._schedules import Advance, End, NewSchedule, Schedules, Trigger
+from rowlock._scheduling.calls import Calls, Function, ScheduledCallback
+from rowlock._store.operations import RowsLockedError
+from rowlock._store.schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS, Left
+from rowlock._store.schedules import Advance, End, NewSchedule, Schedules, Trigger
 from rowlock._times import NotUnderstoodError, instants, is_complete
+from rowlock._worker.call_outcomes import ScheduleReports
 from rowlock.errors import DatabaseUnavailableError, InvalidArgumentError, QueueClosedError
 from rowlock.models import (
     Duration,

@@ -41,15 +41,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from rowlock import (
-    _indexes,  # noqa: F401  the metadata has them then
-    _postgres_schema,
-)
-from rowlock._postgres_errors import UNAVAILABLE
-from rowlock._postgres_url import connect_timeout
-from rowlock._store import checked_engine
-from rowlock._tables import VERSION_TABLE, metadata
-from rowlock._url import async_url, connecting, shown
+from rowlock._store.libpq_url import connect_timeout
+from rowlock._store.postgres import schema as _postgres_schema
+from rowlock._store.postgres.errors import UNAVAILABLE
+from rowlock._store.store import checked_engine
+from rowlock._store.tables import VERSION_TABLE, metadata
+from rowlock._store.url import async_url, connecting, shown
 from rowlock.errors import (
     DatabaseError,
     DatabaseUnavailableError,

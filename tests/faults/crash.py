@@ -14,12 +14,12 @@ from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from rowlock import _connections
-from rowlock._executors import InLoop
-from rowlock._postgres import PostgresStore
-from rowlock._sqlite import SqliteStore
-from rowlock._statements import Statement
-from rowlock._store import Store
+from rowlock._executors.base import InLoop
+from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.statements import Statement
+from rowlock._store.store import Store
 from tests.faults import handlers
 from tests.faults.ledger import Ledger
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import current_task
-from tests.deaths import die
 from tests.faults.ledger import of_process
+from tests.support.deaths import die
 
 
 def begin() -> None:

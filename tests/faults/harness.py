@@ -20,8 +20,8 @@ from tests.faults.checker import Figures, check
 from tests.faults.handlers import gate
 from tests.faults.ledger import Ledger
 from tests.faults.nursery import Forked, Nursery
-from tests.helpers import eventually
-from tests.stores import execute, is_writable
+from tests.support.helpers import eventually
+from tests.support.stores import execute, is_writable
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0

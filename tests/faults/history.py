@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.stores import execute
+from tests.support.stores import execute
 
 _TABLE = """
 CREATE TABLE fault_history (

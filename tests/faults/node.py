@@ -19,14 +19,14 @@ from typing import Any
 
 from rowlock import Task, TaskQueue
 from rowlock._events import AttemptLost, Event, LoopFailed
-from rowlock._leases import LeaseThread
-from rowlock._postgres import PostgresStore
-from rowlock._sqlite import SqliteStore
-from rowlock._store import Store
-from rowlock._worker import Worker
-from tests import _pgbouncer
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.store import Store
+from rowlock._worker.leases import LeaseThread
+from rowlock._worker.worker import Worker
 from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
+from tests.support import pgbouncer as _pgbouncer
 
 # A lost worker is found soon, and no number of them fails a task, unless the scenario says so.
 SETTINGS = {

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import InvalidArgumentError, RowlockError, TaskQueue
-from tests import _pgbouncer
 from tests.faults import crash, variants
 from tests.faults.ledger import Ledger
+from tests.support import pgbouncer as _pgbouncer
 
 AT_ONCE = 4
 

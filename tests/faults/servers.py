@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 
 from rowlock.schema import upgrade
-from tests import _postgres_server as postgres
-from tests.helpers import eventually
-from tests.stores import execute
+from tests.support import postgres_server as postgres
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
 
 class Server:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from rowlock import RowlockError
 from rowlock._endings import Ending
-from rowlock._operations import Outcome
-from rowlock._statements import TaskRow
-from rowlock._store import Store
+from rowlock._store.operations import Outcome
+from rowlock._store.statements import TaskRow
+from rowlock._store.store import Store
 from tests.faults import variants
 from tests.faults.ledger import Ledger
 from tests.faults.node import note_writes
-from tests.stores import open_store
+from tests.support.stores import open_store
 
 LOOPS = 4
 LEASE = 60

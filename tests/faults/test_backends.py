@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tests.faults.harness import Run
-from tests.stores import execute
+from tests.support.stores import execute
 
 GAP = 0.3
 _TERMINATE = (

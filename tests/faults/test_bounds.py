@@ -9,21 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from rowlock import (
-    DatabaseUnavailableError,
-    NewTask,
-    ScheduledTaskTime,
-    TaskQueue,
-    TaskScheduler,
-    _connections,
-    _postgres,
-)
-from rowlock._connections import Fetch
+from rowlock import DatabaseUnavailableError, NewTask, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
-from rowlock._postgres import PostgresStore
-from rowlock._url import async_url
+from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres import database as _postgres
+from rowlock._store.postgres.connections import Fetch
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.url import async_url
 from tests.faults.proxy import proxied
-from tests.stores import new_row, open_store
+from tests.support.stores import new_row, open_store
 
 BOUND = 0.3
 # What is not bounded takes for ever, or the thirty seconds that are the bound otherwise.
@@ -87,7 +81,7 @@ async def test_a_queue_that_works_closes_in_silence(postgres_url: str) -> None:
     """Fails where connections are closed politely: each waits for the server to end it."""
     with proxied(postgres_url) as (proxy, url):
         async with TaskQueue(url, stop_timeout=100) as queue:
-            await queue.register_handler("t", "tests.worker_handlers", "echo")
+            await queue.register_handler("t", "tests.support.worker_handlers", "echo")
             await queue.start()
             await asyncio.gather(*(queue.create("t", n) for n in range(50)))
             await asyncio.gather(*(queue.counts() for _ in range(5)))

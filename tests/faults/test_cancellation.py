@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy.pool import QueuePool
 
 from rowlock import NewTask, ScheduledTaskTime, TaskQueue, TaskScheduler
-from rowlock._postgres import PostgresStore
-from rowlock._sqlite import SqliteStore
-from rowlock._store import Store
-from tests.helpers import eventually
-from tests.stores import execute
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.store import Store
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
-HANDLERS = "tests.worker_handlers"
+HANDLERS = "tests.support.worker_handlers"
 DAILY = [ScheduledTaskTime(interval_days=1)]
 HOURLY = [ScheduledTaskTime(interval_hours=1)]
 

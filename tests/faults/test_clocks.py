@@ -9,7 +9,7 @@ from pathlib import Path
 from rowlock import TaskQueue
 from tests.faults.harness import Run
 from tests.faults.producer import create, create_all
-from tests.test_schedule_storm import faketime
+from tests.scheduling.test_schedule_storm import faketime
 
 OFFSETS = ("+2h", "-25h")
 DELAY = 500

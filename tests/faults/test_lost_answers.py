@@ -10,8 +10,8 @@ from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.producer import create
 from tests.faults.proxy import Proxy, proxied
-from tests.helpers import eventually
-from tests.stores import execute
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

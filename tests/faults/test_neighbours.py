@@ -13,8 +13,8 @@ import asyncpg
 from rowlock import TaskQueue
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.producer import create, create_all
-from tests.helpers import eventually
-from tests.test_batch_sizes import make_slow
+from tests.store.test_batch_sizes import make_slow
+from tests.support.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

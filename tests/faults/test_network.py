@@ -8,12 +8,12 @@ from contextlib import ExitStack
 import pytest
 
 from rowlock import TaskQueue
-from rowlock._postgres import CANCEL_CHANNEL, CHANNEL, SCHEDULE_CHANNEL
+from rowlock._store.postgres.database import CANCEL_CHANNEL, CHANNEL, SCHEDULE_CHANNEL
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.ledger import Record
 from tests.faults.producer import create
 from tests.faults.proxy import Proxy, proxied
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

@@ -10,8 +10,8 @@ import pytest
 from rowlock import TaskQueue
 from tests.faults.harness import Node, Run
 from tests.faults.producer import create_all
-from tests.helpers import eventually
-from tests.stores import execute
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
 BOUND = 4
 OTHERS = 10

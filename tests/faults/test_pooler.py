@@ -1,6 +1,6 @@
 """PgBouncer in transaction mode stands between rowlock and the server.
 
-How to run the suite through it says `tests._pgbouncer`.
+How to run the suite through it says `tests.support.pgbouncer`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests import _pgbouncer
 from tests.faults.harness import ROOT, Run
-from tests.helpers import eventually
+from tests.support import pgbouncer as _pgbouncer
+from tests.support.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

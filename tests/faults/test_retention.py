@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from rowlock import TaskQueue
 from tests.faults.harness import Run
 from tests.faults.producer import create_all
-from tests.helpers import eventually
-from tests.stores import execute
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
 COLUMNS = (
     "id, type, status, priority, run_at, attempt, thread_id, lost_workers, retain_for,"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.servers import Server, server
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from rowlock import TaskQueue
 from tests.faults.harness import Run
 from tests.faults.producer import create_all
-from tests.stores import execute
+from tests.support.stores import execute
 
 BACKLOG = 40
 

@@ -17,7 +17,7 @@ import pytest
 
 from rowlock import DatabaseUnavailableError, SchemaError, TaskQueue
 from tests.faults.harness import Node, Run
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 Begin = Callable[[str, str], Awaitable[Run]]
 Size = Callable[..., int]

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from rowlock import TaskQueue
 from tests.faults.harness import Run
 from tests.faults.producer import create_all
-from tests.helpers import eventually
-from tests.stores import execute
+from tests.support.helpers import eventually
+from tests.support.stores import execute
 
 ROWS = 200
 PROCESSES = 3

@@ -15,20 +15,22 @@ from typing import Any
 import asyncpg
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from rowlock import _postgres_errors, _sqlite, _sweeper
 from rowlock._batch_size import BatchSize
-from rowlock._leases import LeaseThread
 from rowlock._loop import Loop
-from rowlock._operations import NewRow, Operations
-from rowlock._pools import Job, Pool
-from rowlock._postgres import PostgresStore
-from rowlock._solo import Solo
-from rowlock._sqlite import SqliteStore
-from rowlock._statements import Statements
-from rowlock._store import Store
-from rowlock._sweeper import Sweeper
-from rowlock._tables import task
-from rowlock._worker import Worker
+from rowlock._store.operations import NewRow, Operations
+from rowlock._store.postgres import errors as _postgres_errors
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.statements import Statements
+from rowlock._store.store import Store
+from rowlock._store.tables import task
+from rowlock._worker import sweeper as _sweeper
+from rowlock._worker.leases import LeaseThread
+from rowlock._worker.pool import Job, Pool
+from rowlock._worker.quarantine import Solo
+from rowlock._worker.sweeper import Sweeper
+from rowlock._worker.worker import Worker
 
 VARIABLE = "ROWLOCK_TEST_VARIANT"
 

@@ -1,8 +1,8 @@
 """What each operation does to the row of a task, in plain Python, and under which condition.
 
-It is what the statements of `rowlock._statements` say, with time left out: a lease is live or has
-expired, a task that waits is due or not. `Rules` holds the conditions, one to a field, so that a
-broken variant of the protocol differs from it in one place.
+It is what the statements of `rowlock._store.statements` say, with time left out: a lease is live
+or has expired, a task that waits is due or not. `Rules` holds the conditions, one to a field, so
+that a broken variant of the protocol differs from it in one place.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import DuplicateKeyError
-from rowlock._operations import Finished, NewRow, Operation, Outcome, Swept
-from rowlock._statements import TaskRow
-from rowlock._store import Store
+from rowlock._store.operations import Finished, NewRow, Operation, Outcome, Swept
+from rowlock._store.statements import TaskRow
+from rowlock._store.store import Store
 from rowlock.models import Task
 from tests.model.protocol import RAISED, RAISED_FOR_GOOD, RETURNED
 

@@ -1,4 +1,4 @@
-"""The protocol of scheduled tasks: what `rowlock._schedules` does, in plain Python.
+"""The protocol of scheduled tasks: what `rowlock._store.schedules` does, in plain Python.
 
 Two nodes look for what is due. Each reads the row, and then writes its next instant by
 compare-and-set and inserts the tasks in one transaction. The row locks that the code takes as well

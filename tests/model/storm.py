@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from rowlock import DuplicateKeyError, TaskQueue
-from rowlock._statements import TaskRow
-from rowlock._store import Store
+from rowlock._store.statements import TaskRow
+from rowlock._store.store import Store
 from rowlock.models import TaskStatus
-from tests.helpers import eventually
 from tests.model.node import MAX_LOST
 from tests.model.recorder import record
-from tests.stores import failure, new_row, open_store, success
+from tests.support.helpers import eventually
+from tests.support.stores import failure, new_row, open_store, success
 
 SEED = 11
 UNFINISHED = (TaskStatus.PENDING, TaskStatus.PROCESSING)

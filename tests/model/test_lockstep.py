@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from rowlock._ids import new_id
-from rowlock._operations import Operation, Swept
-from rowlock._statements import TaskRow
-from rowlock._store import Store
+from rowlock._store.operations import Operation, Swept
+from rowlock._store.statements import TaskRow
+from rowlock._store.store import Store
 from tests.model.protocol import CANCELLED, RETURNED, Row, cancel, claimable, fits, retry
 from tests.model.world import LOST, UNSENT, Action, Kind, Slot, State, World
-from tests.schedule_node import one
-from tests.stores import LEASE, at, failure, new_row, open_store, success
+from tests.support.schedule_node import one
+from tests.support.stores import LEASE, at, failure, new_row, open_store, success
 
 WALKS = {"short": 8, "ci": 150, "long": 1500}
 STEPS = 80
@@ -285,7 +285,7 @@ SETTINGS = {"retry_interval": RETRY_INTERVAL, "max_lost_workers": WORLD.rules.ma
 
 @pytest.mark.slow
 async def test_a_store_does_every_sort_of_step(database: str) -> None:
-    """Fails where a condition of `rowlock._statements` is missing: 14 of 16 mutants tried.
+    """Fails where a condition of `rowlock._store.statements` is missing: 14 of 16 mutants tried.
 
     The other two are those that another condition makes up for: the holder in the fence, and the
     lease in the removal of what is not kept, whose row has no holder either without one.

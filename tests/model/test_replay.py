@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from rowlock._postgres import PostgresStore
-from rowlock._sqlite import SqliteStore
-from rowlock._statements import Statements
-from rowlock._tables import task
-from tests.helpers import eventually
+from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.statements import Statements
+from rowlock._store.tables import task
 from tests.model.node import MAX_LOST
 from tests.model.protocol import Rules
 from tests.model.recorder import read, record
 from tests.model.replay import replay
 from tests.model.storm import STORES, storm
-from tests.stores import claim_one, failure, new_row, open_store, success
+from tests.support.helpers import eventually
+from tests.support.stores import claim_one, failure, new_row, open_store, success
 
 RULES = Rules(max_lost=MAX_LOST)
 

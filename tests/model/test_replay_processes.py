@@ -20,13 +20,13 @@ import pytest
 
 from rowlock import NewTask, TaskQueue
 from rowlock.models import TaskStatus
-from tests.helpers import eventually
 from tests.model.node import MAX_LOST, SETTINGS
 from tests.model.protocol import Rules
 from tests.model.recorder import read, record
 from tests.model.replay import replay
 from tests.model.storm import meddle
-from tests.stores import is_writable
+from tests.support.helpers import eventually
+from tests.support.stores import is_writable
 
 SEED = 5
 NODES = 3

@@ -26,9 +26,9 @@ _PYTEST = (sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cachepro
 _TESTS_FAILED = 1
 # What every mutant can do: one that is not even that is no fault that anybody could overlook.
 _USUAL = (
-    "tests/test_store.py::test_the_same_write_in_time_is_accepted",
-    "tests/test_store.py::test_what_a_claim_writes",
-    "tests/test_schedules.py::test_the_first_instant_is_an_interval_from_now_or_the_one_given",
+    "tests/store/test_store.py::test_the_same_write_in_time_is_accepted",
+    "tests/store/test_store.py::test_what_a_claim_writes",
+    "tests/scheduling/test_schedules.py::test_the_first_instant_is_an_interval_from_now_or_the_one_given",
 )
 
 

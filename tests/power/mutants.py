@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STATEMENTS = "src/rowlock/_statements.py"
-LANES = "src/rowlock/_lanes.py"
-STORE_TESTS = "tests/test_store.py"
-SCHEDULES = "src/rowlock/_schedules.py"
-SCHEDULE_STATEMENTS = "src/rowlock/_schedule_statements.py"
-SCHEDULE_TESTS = "tests/test_schedules.py"
+STATEMENTS = "src/rowlock/_store/statements.py"
+LANES = "src/rowlock/_store/postgres/claim.py"
+STORE_TESTS = "tests/store/test_store.py"
+SCHEDULES = "src/rowlock/_store/schedules.py"
+SCHEDULE_STATEMENTS = "src/rowlock/_store/schedule_statements.py"
+SCHEDULE_TESTS = "tests/scheduling/test_schedules.py"
 
 Edit = tuple[str, str, str]
 
@@ -139,13 +139,13 @@ MUTANTS = (
         "a lost reply taken for a failure",
         (
             (
-                "src/rowlock/_worker.py",
+                "src/rowlock/_worker/worker.py",
                 "        except DatabaseUnavailableError:\n            raise\n"
                 "        except Exception as error:\n            return await self._write_one",
                 "        except Exception as error:\n            return await self._write_one",
             ),
         ),
-        ("tests/test_worker_faults.py::test_an_answer_that_does_not_come_is_no_failure",),
+        ("tests/worker/test_worker_faults.py::test_an_answer_that_does_not_come_is_no_failure",),
     ),
     Mutant(
         "schedules: no compare-and-set",

@@ -199,7 +199,7 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
 def chosen(name: str) -> BaseException:
     if name in HOSTILE:
         return HOSTILE[name]()
-    from tests import test_models
+    from tests.client import test_models
 
     return test_models.HOSTILE[name]()
 

@@ -9,15 +9,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rowlock._endings import Ending
-from rowlock._operations import NewRow, Outcome
-from rowlock._statements import TaskRow
-from rowlock._store import Store
+from rowlock._store.operations import NewRow, Outcome
+from rowlock._store.statements import TaskRow
+from rowlock._store.store import Store
 from rowlock.errors import DuplicateKeyError
 from rowlock.models import SortDirection, SortProperty, Task, TaskStatus
 from tests.properties.model import Attempt, End, Model
 from tests.properties.pair import Pair, comparable
-from tests.stores import at
-from tests.test_paging import brute_force
+from tests.store.test_paging import brute_force
+from tests.support.stores import at
 
 TYPES = ("a", "b")
 HOLDERS = ("one", "two")

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import delete, select
 
-from rowlock._operations import Operation
-from rowlock._statements import Statement, TaskRow
-from rowlock._store import Store
-from rowlock._tables import task
-from tests.stores import open_store
+from rowlock._store.operations import Operation
+from rowlock._store.statements import Statement, TaskRow
+from rowlock._store.store import Store
+from rowlock._store.tables import task
+from tests.support.stores import open_store
 
 T = TypeVar("T")
 Hidden = tuple[Any, ...]

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowlock import TaskQueue
-from rowlock._store import Store
+from rowlock._store.store import Store
 from rowlock.errors import InvalidCursorError
 from rowlock.models import SortDirection, SortProperty, TaskStatus
 from tests.properties.sizes import size, tried
-from tests.test_paging import fill
+from tests.store.test_paging import fill
 
 Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 

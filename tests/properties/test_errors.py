@@ -8,9 +8,9 @@ import pytest
 
 from rowlock import Limits, NewTask, TaskError, TaskQueue, TaskStatus
 from rowlock._endings import raised
-from tests import test_models
+from tests.client import test_models
 from tests.properties.error_handlers import HOSTILE
-from tests.test_worker import ended
+from tests.worker.test_worker import ended
 
 MODULE = "tests.properties.error_handlers"
 

@@ -7,11 +7,11 @@ from enum import Enum
 import asyncpg
 
 from rowlock import TaskQueue
-from rowlock._connections import as_array
 from rowlock._endings import Ending
-from rowlock._operations import Outcome
-from tests.stores import at, failure, insert_and_claim, open_store, success
-from tests.test_worker import ended
+from rowlock._store.operations import Outcome
+from rowlock._store.postgres.connections import as_array
+from tests.support.stores import at, failure, insert_and_claim, open_store, success
+from tests.worker.test_worker import ended
 
 
 async def test_a_row_that_is_removed_is_told_with_its_last_progress(database: str) -> None:
@@ -45,7 +45,7 @@ class Kind(str, Enum):  # noqa: UP042 - its str() is "Kind.RESIZE"
 async def test_a_member_of_an_enumeration_is_the_text_that_it_is(database: str) -> None:
     """Fails where the `str()` of a task type is stored: its tasks are never claimed."""
     async with TaskQueue(database) as queue:
-        await queue.register_handler(Kind.RESIZE, "tests.worker_handlers", "echo")
+        await queue.register_handler(Kind.RESIZE, "tests.support.worker_handlers", "echo")
         await queue.start()
         task_id = await queue.create(Kind.RESIZE, 1, key=Kind.RESIZE, retain_for=-1)
         task = await ended(queue, task_id)

@@ -8,8 +8,8 @@ import pytest
 
 from rowlock import HandlerOptions, InvalidPayloadError, Limits, NewTask, TaskQueue
 from rowlock.models import MAX_DURATION_MS
-from tests.helpers import eventually
-from tests.test_worker import ended
+from tests.support.helpers import eventually
+from tests.worker.test_worker import ended
 
 MODULE = "tests.properties.error_handlers"
 # Of text in quotes, and of the object around a progress.

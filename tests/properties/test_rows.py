@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from rowlock import NewTask, RowlockError, ScheduledTaskTime, TaskQueue, TaskScheduler, TaskStatus
-from tests import worker_handlers
-from tests.helpers import eventually
-from tests.stores import at, execute, new_row, open_store
-from tests.test_worker import HANDLERS, open_queue
+from tests.support import worker_handlers
+from tests.support.helpers import eventually
+from tests.support.stores import at, execute, new_row, open_store
+from tests.worker.test_worker import HANDLERS, open_queue
 
 DEEP = "[" * 5000 + "]" * 5000
 HUGE = "x" * 1_000_000

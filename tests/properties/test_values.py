@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowlock import InvalidArgumentError, NewTask, Task, TaskQueue, TaskStatus
-from tests.helpers import eventually
+from tests.client.test_json import same
 from tests.properties import value_handlers
 from tests.properties.sizes import size, tried
 from tests.properties.values import Make, judged, texts
-from tests.test_json import same
+from tests.support.helpers import eventually
 
 BATCH = 20
 HANDLERS = ("returns", "returns_in_thread", "raises", "raises_with_properties", "reports")

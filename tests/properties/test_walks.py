@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowlock._store import Store
+from rowlock._store.store import Store
 from rowlock.models import SortDirection, SortProperty, Task, TaskStatus
 from tests.properties.pair import open_pair
 from tests.properties.sizes import size, tried
-from tests.stores import LEASE, at, failure, new_row, success
-from tests.test_paging import TYPES, brute_force, fill, value_of
+from tests.store.test_paging import TYPES, brute_force, fill, value_of
+from tests.support.stores import LEASE, at, failure, new_row, success
 
 picks = st.integers(0, 200)
 # What others do between two pages: the operation, to which task, at which instant.

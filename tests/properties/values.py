@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.test_json import nested, values
+from tests.client.test_json import nested, values
 
 Make = Callable[[], Any]
 

@@ -1,0 +1,1 @@
+"""`rowlock demo`: a folder of files, checked by tasks. Enter at `demo`."""

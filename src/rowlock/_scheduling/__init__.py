@@ -1,0 +1,1 @@
+"""Instants, and the functions that are called at them. Enter at `times`."""

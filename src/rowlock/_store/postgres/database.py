@@ -1,0 +1,521 @@
+"""What PostgreSQL does differently: clock, arrays, SKIP LOCKED, COPY, NOTIFY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any, Self, cast
+
+import asyncpg
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Delete,
+    Executable,
+    FromClause,
+    Select,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
+
+from rowlock._batch_size import StatementTooSlowError
+from rowlock._ids import id_instant
+from rowlock._store.libpq_url import connect_timeout
+from rowlock._store.operations import (
+    KeyTakenError,
+    NewRow,
+    NoTableError,
+    Operation,
+    RowsLockedError,
+    T,
+)
+from rowlock._store.postgres.claim import CHOSEN, NEXT_DUE, Lanes
+from rowlock._store.postgres.connections import (
+    BEGIN,
+    COMMAND_TIMEOUT,
+    CONNECT_TIMEOUT,
+    Connections,
+    Fetch,
+    as_array,
+)
+from rowlock._store.postgres.errors import is_of_rowlock, line, translated, translated_of_caller
+from rowlock._store.statements import MOST_ATTEMPTS, Dialect, Statement, Statements, TaskRow
+from rowlock._store.store import LOCK_TIMEOUT, Store
+from rowlock._store.tables import JsonType, TimeType, task
+from rowlock._store.url import upgrade_command
+from rowlock.errors import DatabaseError, SchemaError
+
+HEALTH_CHECK = 10.0
+HEALTH_TIMEOUT = 4.0
+# Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
+_WORKERS = 5
+CHANNEL = "rowlock_task"
+CANCEL_CHANNEL = "rowlock_cancel"
+SCHEDULE_CHANNEL = "rowlock_schedule"
+
+# A process that is stopped in the midst of it must not hold its locks for ever.
+_BEGIN_TOGETHER = f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+
+# Pages are read in the order of an index. A planner with old statistics may believe that few
+# rows match and sort them all; these make it take the one index that has the order.
+_BEGIN_SORTED = (
+    f"{BEGIN}; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; "
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
+)
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL's way to say it."""
+
+    now = func.coalesce(bindparam("now", type_=TimeType), func.statement_timestamp())
+
+    def __init__(self) -> None:
+        self._dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
+
+    def insert(self, table: Table) -> Any:
+        return insert(table)
+
+    def telling(self, insert: Any) -> Executable:
+        told = func.pg_notify(literal_column(f"'{CHANNEL}'"), task.c.type)
+        return cast(Executable, insert.returning(told))
+
+    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
+        return instant + ms * literal_column("INTERVAL '1 millisecond'")
+
+    def batch(
+        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
+    ) -> FromClause:
+        # From a subquery the planner does not know how long they are, and expects few rows: what
+        # it then looks up by key it would else find by a scan of the table.
+        arrays = [
+            select(sql_cast(bindparam(f"all_{name}", type_=Text), ARRAY(kind))).scalar_subquery()
+            for name, kind in columns.items()
+        ]
+        rows = func.unnest(*arrays).table_valued(
+            *(Column(name, kind) for name, kind in columns.items())
+        )
+        if not skip_locked:
+            return rows.render_derived(name="batch")
+        given = rows.render_derived(name="given")
+        locked = task.alias("locked")
+        free = (
+            select(locked.c.id)
+            .where(self.same(locked.c.id, given.c.id))
+            .with_for_update(skip_locked=True)
+            .lateral("free")
+        )
+        return select(*given.c).select_from(given.join(free, true())).subquery("batch")
+
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        # With an equality a merge join would be possible, for which the planner considers to
+        # read an index from end to end, and believes that costs nothing once the table was
+        # analyzed while it had dead rows only: 60,000 ends took 25 s and not 1.5.
+        return column == any_(array([value]))
+
+    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
+        return delete(task).where(fence)
+
+    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+        earlier = case(
+            (func.json_typeof(task.c.attempts) == literal_column("'array'"), task.c.attempts),
+            else_=literal_column("'[]'::json"),
+        )
+        left_out = func.json_array_length(earlier) - literal_column(str(MOST_ATTEMPTS - 1))
+        element = (
+            func.json_array_elements(earlier)
+            .table_valued(Column("value", Text), with_ordinality="place")
+            .render_derived(name="element")
+        )
+        comma: ColumnElement[str] = literal_column("','")
+        kept = select(
+            func.string_agg(
+                sql_cast(element.c.value, Text), aggregate_order_by(comma, element.c.place)
+            )
+        ).where(element.c.place > left_out)
+        added = func.json_build_object(
+            *chain.from_iterable(
+                (literal_column(f"'{name}'"), value) for name, value in entry.items()
+            )
+        )
+        elements = func.concat_ws(comma, kept.scalar_subquery(), sql_cast(added, Text))
+        return sql_cast(
+            literal_column("'['", Text) + elements + literal_column("']'", Text), JsonType
+        )
+
+    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
+        return column == any_(func.array(ids.scalar_subquery()))
+
+    def compile(self, core: Executable) -> Statement:
+        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
+        return Statement(str(compiled), compiled.positiontup or (), {}, core)
+
+
+_dialect = PostgresDialect()
+_claim, _claim_to_run = (
+    _dialect.compile(Statements(_dialect).claim(text(CHOSEN), rows=rows)) for rows in (True, False)
+)
+_next_due = _dialect.compile(text(NEXT_DUE))
+_NOTIFY = (
+    "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(CAST(:hints AS text) AS text[])) AS hint"
+)
+_notify_on = text(_NOTIFY.format(""))
+# A hint may be lost, so its transaction does not wait for the disk.
+_notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
+# Always one row. Rows are named by ctid, which only one table gives a meaning.
+_look = _dialect.compile(
+    text(
+        "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
+        " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
+        " (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_class AS k"
+        " JOIN pg_namespace AS n ON n.oid = k.relnamespace"
+        " WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p'))"
+        " FROM (SELECT to_regclass('rowlock_task') AS oid) AS found"
+        " LEFT JOIN pg_class AS c ON c.oid = found.oid"
+    )
+)
+# A copy of a database has the same oids, but not in the same server.
+_identity = _dialect.compile(
+    text(
+        "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
+        " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
+        " FROM pg_database WHERE datname = current_database()"
+    )
+)
+_COPY_COLUMNS = (
+    "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
+    "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
+    "payload",
+)  # fmt: skip
+
+
+def connect_arguments() -> dict[str, Any]:
+    """Return the arguments of an engine that rowlock makes itself."""
+    return {
+        "poolclass": NullPool,
+        "connect_args": {"timeout": CONNECT_TIMEOUT, "command_timeout": COMMAND_TIMEOUT},
+    }
+
+
+class PostgresStore(Store):
+    """The operations on PostgreSQL."""
+
+    sql = Statements(_dialect)
+    _listener: Connections | None = None
+    _listening: Fetch | None = None
+
+    def __init__(
+        self, engine: AsyncEngine, *, connections: Connections | None = None, **settings: Any
+    ) -> None:
+        super().__init__(engine, **settings)
+        self._connections = connections or Connections(
+            engine,
+            owned=self._owns_engine,
+            connect_timeout=connect_timeout(self.url),
+        )
+        self._lanes = Lanes()
+
+    async def open(self) -> None:
+        self.revision = await self.read(self._verify())
+
+    def _verify(self) -> Operation[str]:
+        ((encoding, kind, has_children, schemas),) = yield _look, {}
+        if encoding != "UTF8":
+            raise DatabaseError(
+                f"PostgreSQL: the database has the encoding {encoding}, rowlock needs UTF8"
+            )
+        if kind is None and schemas is not None:
+            raise SchemaError(
+                f"the rowlock schema is in {schemas}, where this role does not look: it needs USAGE"
+                " there, and a search_path that names it (options=-csearch_path%3DNAME in the URL,"
+                f" or ALTER ROLE … SET search_path); or run {upgrade_command(self.url)}"
+            )
+        if kind is not None and (kind != "r" or has_children):
+            raise SchemaError(
+                "rowlock_task must be one table: it is partitioned, has children or is a view, "
+                "and a claim would take rows of another part"
+            )
+        return (yield from super()._verify())
+
+    def for_caller(self) -> AbstractContextManager[None]:
+        return translated_of_caller(self.url)
+
+    async def identity(self, connection: AsyncConnection | None = None) -> Any:
+        if connection is not None:
+            return tuple((await connection.execute(_identity.core)).one())
+        async with self._session() as fetch:
+            return tuple((await fetch(_identity, {}))[0])
+
+    async def close(self) -> None:
+        await self.unwatch()
+        await self._connections.close()
+
+    def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
+        connections = self._connections.others(
+            most=_WORKERS, fewest=1, settings=[f"lock_timeout = {lock_timeout}"]
+        )
+        return self._like(connections.engine, connections=connections)
+
+    def for_worker(self) -> Self:
+        return self.sibling()
+
+    async def keep_alive(self) -> None:
+        async with self._session() as fetch:
+            await fetch(self.sql.clock, {"now": None})
+
+    async def watch(
+        self,
+        wake: Callable[[str | None], None],
+        asked: Callable[[str | None], None],
+        rescheduled: Callable[[], None],
+        look: Callable[[], None],
+    ) -> float:
+        """Keep one connection listening; a hint names a type, or the holder of a task."""
+        if self._listening is not None and not await self._is_alive(self._listening):
+            await self._stop_listening()
+        if self._listening is None:
+            if self._listener is None:
+                self._listener = self._connections.others(most=1, fewest=1)
+            with translated(self.url):
+                fetch = await self._listener.take()
+                try:
+                    driver = fetch.driver
+                    async with asyncio.timeout(HEALTH_TIMEOUT):
+                        await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
+                        await driver.add_listener(CANCEL_CHANNEL, lambda *args: asked(args[3]))
+                        await driver.add_listener(SCHEDULE_CHANNEL, lambda *args: rescheduled())
+                except BaseException:
+                    await self._listener.discard(fetch)
+                    raise
+            self._listening = fetch
+            # What was done while nobody listened gave no hint.
+            wake(None)
+            asked(None)
+            rescheduled()
+        return HEALTH_CHECK
+
+    async def unwatch(self) -> None:
+        await self._stop_listening()
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+
+    async def _is_alive(self, listening: Fetch) -> bool:
+        try:
+            read_only = await listening.driver.fetchval(
+                "SHOW transaction_read_only", timeout=HEALTH_TIMEOUT
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        # Nobody commits anything on a primary that was demoted.
+        return bool(read_only == "off")
+
+    async def _stop_listening(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None and self._listener is not None:
+            await self._listener.discard(listening)
+
+    async def hint(self, types: Iterable[str]) -> None:
+        await self._send(CHANNEL, types)
+
+    async def hint_cancel(self, holder: str) -> None:
+        await self._send(CANCEL_CHANNEL, [holder])
+
+    async def hint_schedules(self) -> None:
+        await self._send(SCHEDULE_CHANNEL, [""])
+
+    async def _send(self, channel: str, hints: Iterable[str]) -> None:
+        async with self._session() as fetch:
+            await fetch(_notify, {"channel": channel, "hints": list(hints)})
+
+    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
+        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": as_array(types)})
+
+    async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
+        try:
+            return await super().insert(row, now, tell=tell)
+        except DatabaseError as error:
+            if not tell or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
+                raise
+            # The server has no room for notifications: the task matters more than its hint.
+            return await super().insert(row, now)
+
+    async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
+        if all(row.key is None for row in rows):
+            await self._copy(rows, _nothing(), now)
+            return [row.id for row in rows]
+        async with self._session(BEGIN) as fetch:
+            return await _drive(self._insert_each(rows, now), fetch)
+
+    async def insert_new(
+        self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None = None,
+    ) -> None:
+        await self._copy(rows, more, now)
+
+    async def _copy(
+        self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None,
+    ) -> None:
+        async with self._session(BEGIN) as fetch:
+            ((instant,),) = await fetch(self.sql.clock, {"now": now})
+
+            async def records() -> AsyncIterator[tuple[Any, ...]]:
+                for row in rows:
+                    yield _record(row, instant)
+                async for part in more:
+                    for row in part:
+                        yield _record(row, instant)
+
+            await fetch.driver.copy_records_to_table(
+                task.name, records=records(), columns=_COPY_COLUMNS, timeout=COMMAND_TIMEOUT
+            )
+
+    async def claim(
+        self,
+        holder: str,
+        rooms: Mapping[str, int],
+        lease: int,
+        now: datetime | None = None,
+        *,
+        rows: bool = True,
+    ) -> list[TaskRow]:
+        look = self._lanes.look(rooms)
+        parameters = {
+            **look,
+            "rooms": list(rooms.values()),
+            "holder": holder,
+            "lease": lease,
+            "now": now,
+        }
+        async with self._session() as fetch:
+            claimed = self._rows(await fetch(_claim if rows else _claim_to_run, parameters))
+            self._lanes.claimed(rooms, look, claimed, fetch.seconds)
+        return sorted(claimed, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
+
+    async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
+        owed = self._lanes.owed()
+        if owed == 0:
+            return 0.0
+        parameters = {**self._lanes.look(types), "now": now}
+        async with self._session() as fetch:
+            ((seconds,),) = await fetch(_next_due, parameters)
+        waits = [max(0.0, wait) for wait in (seconds, owed) if wait is not None]
+        return min(waits, default=None)
+
+    async def _write(self, operation: Operation[T]) -> T:
+        # Each statement commits by itself: what an operation writes is one row, or rows that
+        # are fenced one by one. A transaction that spans an `await` would keep its locks for
+        # as long as a handler blocks the loop, and the lease thread would wait for them.
+        async with self._session() as fetch:
+            return await _drive(operation, fetch)
+
+    async def together(self, operation: Operation[T]) -> T:
+        async with self._session(_BEGIN_TOGETHER) as fetch:
+            return await _drive(operation, fetch)
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await self._write(operation)
+
+    async def _read_sorted(self, operation: Operation[T]) -> T:
+        async with self._session(_BEGIN_SORTED) as fetch:
+            return await _drive(operation, fetch)
+
+    @asynccontextmanager
+    async def _session(self, begin: str | None = None) -> AsyncIterator[Fetch]:
+        with translated(self.url):
+            async with self._connections.session(begin) as fetch:
+                yield fetch
+
+    def instant(self, now: datetime | None) -> datetime | None:
+        return now
+
+    def to_time(self, value: datetime) -> datetime:
+        return value
+
+    def from_time(self, value: Any) -> datetime:
+        assert isinstance(value, datetime)  # noqa: S101
+        # The first and the last instant are stored as infinities, and come back naive.
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+    def from_json_time(self, value: Any) -> datetime:
+        infinite = {"infinity": datetime.max, "-infinity": datetime.min}.get(value)
+        return self.from_time(infinite or datetime.fromisoformat(value))
+
+    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            name: as_array(value) if isinstance(value, list) else value
+            for name, value in parameters.items()
+        }
+
+    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
+        return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]
+
+    def to_id(self, value: Any) -> str:
+        return value if isinstance(value, str) else str(value.hex)
+
+    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
+
+
+async def _drive(operation: Operation[T], fetch: Fetch) -> T:
+    try:
+        statement, parameters = next(operation)
+        while True:
+            try:
+                rows = await fetch(statement, parameters)
+            except asyncpg.UndefinedTableError as error:
+                if not is_of_rowlock(error):
+                    raise
+                statement, parameters = operation.throw(NoTableError())
+            except StatementTooSlowError as error:
+                statement, parameters = operation.throw(error)
+            except asyncpg.LockNotAvailableError as error:
+                statement, parameters = operation.throw(
+                    RowsLockedError(f"PostgreSQL: {line(error)}")
+                )
+            except asyncpg.UniqueViolationError as error:
+                # An index of somebody else's has nothing to do with keys.
+                if "rowlock" not in (error.constraint_name or ""):
+                    raise
+                statement, parameters = operation.throw(KeyTakenError(f"PostgreSQL: {line(error)}"))
+            else:
+                statement, parameters = operation.send(rows)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+async def _nothing() -> AsyncIterator[Sequence[NewRow]]:
+    return
+    yield
+
+
+def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
+    run_at = now + timedelta(milliseconds=row.delay) if row.run_at is None else row.run_at
+    return (
+        row.id, row.type, "pending", row.priority, run_at, 0, "0", 0,
+        row.retries_remaining, row.retry_interval, row.retain_for, id_instant(row.id), now, None,
+        row.payload,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""SQLite, through aiosqlite. Enter at `database.SqliteStore`."""

@@ -1,0 +1,59 @@
+"""A task that is created alone carries its hint; those that follow closely share one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import asyncpg
+import pytest
+
+from rowlock import TaskQueue
+from rowlock._store.postgres.database import CHANNEL, PostgresStore
+from rowlock._store.statements import Statement
+from tests.support.helpers import eventually
+from tests.support.stores import execute
+
+
+async def test_a_lone_create_carries_its_hint(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if the hint waits for a round trip of its own, or if each create gives one."""
+    heard: list[str] = []
+    sent: list[set[str]] = []
+    hint = PostgresStore.hint
+
+    async def spied(store: PostgresStore, types: Iterable[str]) -> None:
+        sent.append(set(types))
+        await hint(store, sent[-1])
+
+    monkeypatch.setattr(PostgresStore, "hint", spied)
+    listener = await asyncpg.connect(postgres_url)
+    await listener.add_listener(CHANNEL, lambda *args: heard.append(args[3]))
+    async with TaskQueue(postgres_url) as queue:
+        await queue.create("a")
+        await eventually(lambda: heard == ["a"])
+        monkeypatch.setattr("rowlock.queue._HINT_SILENCE", 3600.0)
+        for _ in range(20):
+            await queue.create("b")
+        await eventually(lambda: "b" in heard)
+    assert set().union(*sent) == {"b"}
+    assert 0 < len(sent) < 20
+    await eventually(lambda: len(heard) == 1 + len(sent))
+    await listener.close()
+
+
+async def test_a_task_is_stored_though_its_hint_cannot_be_sent(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if what PostgreSQL says of a full queue of notifications is told to the caller."""
+    await execute(
+        postgres_url,
+        "CREATE FUNCTION no_room() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$",
+    )
+    telling = PostgresStore.sql.insert_telling
+    refused = Statement("SELECT no_room()", (), {}, telling.core)
+    monkeypatch.setattr(PostgresStore.sql, "insert_telling", refused)
+    async with TaskQueue(postgres_url) as queue:
+        task_id = await queue.create("a", retain_for=-1)
+        assert await queue.get(task_id) is not None

@@ -1,0 +1,194 @@
+"""One node of the storm: `python -m tests.support.schedule_node DATABASE DIRECTORY …`.
+
+It adds scheduled tasks, tells by a file in the directory that it has, triggers until SIGTERM,
+and drains. `--variant` breaks rowlock in this process; `--crash` ends it in the midst of a trigger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, TaskScheduler
+from rowlock._scheduling.calls import Calls
+from rowlock._store.operations import Operation, T
+from rowlock._store.schedule_statements import ScheduleStatements
+from rowlock._store.schedules import Added, Advance, NewSchedule, Schedules
+from rowlock._store.statements import Dialect, Statement
+from rowlock._times import to_milliseconds
+
+CRASHED = 9
+
+
+def names(kind: str, count: int) -> list[str]:
+    """The ids of the scheduled tasks of a kind, "task" or "call"."""
+    return [f"{kind}-{number:03}" for number in range(count)]
+
+
+def recorder(history: int, name: str) -> Callable[[datetime], Awaitable[None]]:
+    """A function that first of all records its call, in one write."""
+
+    async def record(due: datetime) -> None:
+        line = f"{name} {to_milliseconds(due)} {os.getpid()} {time.time()}\n"
+        os.write(history, line.encode())
+
+    return record
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    history = os.open(arguments.directory / "history", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    times = [ScheduledTaskTime.model_validate_json(arguments.time)]
+    async with TaskQueue(arguments.database) as queue:
+        scheduler = TaskScheduler(queue)
+        await queue.start()
+        for name in names("task", arguments.tasks):
+            await scheduler.add_task(name, times, task_type="t", retain_for=-1, misfire="catch_up")
+        for name in names("call", arguments.calls):
+            await scheduler.add_task(name, times, recorder(history, name), misfire="catch_up")
+        # Renamed, so that who sees it sees what it says.
+        ready = arguments.directory / f"ready-{os.getpid()}"
+        ready.with_suffix(".new").write_text(str(time.time()))
+        ready.with_suffix(".new").rename(ready)
+        await stop.wait()
+        await queue.stop()
+
+
+# The broken variants.
+
+
+def no_compare_and_set() -> None:
+    """Read the due rows without a lock, before the transaction; write whatever the token is."""
+    build = ScheduleStatements.__init__
+
+    def broken(self: ScheduleStatements, dialect: Dialect) -> None:
+        build(self, dialect)
+        self.due = replace(self.due, sql=self.due.sql.replace(" FOR UPDATE SKIP LOCKED", ""))
+        write, found, compared = self.write.sql.partition(" AND rowlock_scheduled_task.token = ")
+        assert found
+        table = compared.partition(".token ")[2]
+        self.write = replace(self.write, sql=f"{write} {table}")
+
+    add = Schedules.add
+
+    async def persist(self: Schedules, new: NewSchedule, now: datetime | None = None) -> Added:
+        # Writes that have not locked their rows before lock them in any order.
+        while True:
+            with suppress(DatabaseUnavailableError):
+                return await add(self, new, now)
+
+    async def advance(
+        self: Schedules,
+        ours: Iterable[str],
+        limit: int,
+        now: datetime | None = None,
+        rooms: Sequence[tuple[Iterable[str], int]] = (),
+    ) -> Advance:
+        operation = self._advance(ours, limit, now, rooms)
+        rows = await self._store.read(one(*next(operation)))
+        return await self._store.together(rest(operation, rows))
+
+    patch(ScheduleStatements, "__init__", broken)
+    patch(Schedules, "add", persist)
+    patch(Schedules, "advance", advance)
+
+
+def one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:
+    return (yield statement, parameters)
+
+
+def rest(operation: Operation[T], rows: Sequence[Any]) -> Operation[T]:
+    try:
+        request = operation.send(rows)
+        while True:
+            request = operation.send((yield request))
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def two_transactions() -> None:
+    """Commit the advance by itself, and insert its tasks in another transaction."""
+    original, create = Schedules.advance, Schedules._create
+    later: list[tuple[Sequence[Any], Any]] = []
+
+    def postpone(self: Schedules, tasks: Sequence[Any], now: Any) -> Operation[None]:
+        later.append((tasks, now))
+        return
+        yield
+
+    async def advance(
+        self: Schedules,
+        ours: Iterable[str],
+        limit: int,
+        now: datetime | None = None,
+        rooms: Sequence[tuple[Iterable[str], int]] = (),
+    ) -> Advance:
+        done = await original(self, ours, limit, now, rooms)
+        while later:
+            await self._store.together(create(self, *later.pop()))
+        return done
+
+    patch(Schedules, "_create", postpone)
+    patch(Schedules, "advance", advance)
+
+
+def crash_before_tasks() -> None:
+    """End when the advance is written, in whichever transaction, and its tasks are not."""
+
+    def end(self: Schedules, tasks: Sequence[Any], now: Any) -> Operation[None]:
+        if tasks:
+            os._exit(CRASHED)
+        return
+        yield
+
+    patch(Schedules, "_create", end)
+
+
+def crash_before_calls() -> None:
+    """End when the trigger is committed and no function is called yet."""
+
+    def end(*arguments: object) -> None:
+        os._exit(CRASHED)
+
+    patch(Calls, "start", end)
+
+
+def patch(owner: type, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+CRASHES = {"before-tasks": crash_before_tasks, "before-calls": crash_before_calls}
+VARIANTS = {"no-compare-and-set": no_compare_and_set, "two-transactions": two_transactions}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.schedule_node")
+    parser.add_argument("database")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--time", required=True, help="a ScheduledTaskTime as JSON")
+    parser.add_argument("--tasks", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=0)
+    parser.add_argument("--variant", choices=VARIANTS)
+    parser.add_argument("--crash", choices=CRASHES)
+    arguments = parser.parse_args()
+    # First, so that a variant moves the crash with what it moves.
+    if arguments.crash is not None:
+        CRASHES[arguments.crash]()
+    if arguments.variant is not None:
+        VARIANTS[arguments.variant]()
+    asyncio.run(run(arguments))
+
+
+if __name__ == "__main__":
+    main()
