@@ -13,8 +13,8 @@ from statistics import median
 from benchmarks import handlers
 from benchmarks._databases import fresh, kind
 from benchmarks._report import Report
-from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus
-from rowlock._endings import Ending
+from rowlock import HandlerOptions, NewTask, SizeLimits, TaskQueue, TaskStatus
+from rowlock._endings import HandlerResult
 from rowlock._executors.handler import Handler
 from rowlock._store.statements import TaskRow
 from rowlock._worker.pool import Job
@@ -155,7 +155,7 @@ class _Owner:
             "nothing_at_all",
             HandlerOptions(executor="process", max_worker_count=workers),
         )
-        self.pool = SlotPool(handler, Limits(), self)
+        self.pool = SlotPool(handler, SizeLimits(), self)
         self._left = self._open = 0
         self._done = asyncio.Event()
 
@@ -170,7 +170,7 @@ class _Owner:
             self._left -= 1
             self.pool.submit(Job(_ROW, time.monotonic(), self.pool))
 
-    def finished(self, job: Job, ending: Ending) -> None:
+    def finished(self, job: Job, ending: HandlerResult) -> None:
         assert ending.error is None, ending
         self._open -= 1
         if not self._open:

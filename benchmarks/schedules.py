@@ -198,7 +198,7 @@ async def _fill(
         for n in range(1, count + 1)
     ]
     schedules = scheduler._schedules
-    await schedules._store.together(_insert(schedules, new, milliseconds))
+    await schedules._store.transaction(_insert(schedules, new, milliseconds))
     called = Function.of("function", function)
     scheduler._callbacks.update({row.id: called for row in new if row.template is None})
 

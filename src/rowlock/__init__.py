@@ -21,11 +21,11 @@ from rowlock.errors import (
 )
 from rowlock.models import (
     HandlerOptions,
-    Limits,
     NewTask,
     ScheduledTaskInfo,
     ScheduledTaskState,
     ScheduledTaskTime,
+    SizeLimits,
     SortDirection,
     SortProperty,
     Task,
@@ -51,7 +51,6 @@ __all__ = [
     "InvalidCursorError",
     "InvalidPayloadError",
     "LeaseLostError",
-    "Limits",
     "NewTask",
     "QueueClosedError",
     "RowlockError",
@@ -60,6 +59,7 @@ __all__ = [
     "ScheduledTaskState",
     "ScheduledTaskTime",
     "SchemaError",
+    "SizeLimits",
     "SortDirection",
     "SortProperty",
     "Task",

@@ -8,14 +8,14 @@ from typing import Any
 from rowlock._exceptions import is_final
 from rowlock._json import dumps
 from rowlock.errors import InvalidPayloadError
-from rowlock.models import Limits, TaskError, class_name, clean_text, message_of
+from rowlock.models import SizeLimits, TaskError, class_name, clean_text, message_of
 
 # Characters of an error in the list of a task's attempts.
 _BRIEF = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class HandlerResult:
     """How a handler ended.
 
     Attributes:
@@ -40,11 +40,11 @@ class Ending:
         return len(self.result or "") + len(self.error or "")
 
 
-NOTHING = Ending()
-CANCELLED = Ending(cancelled=True)
+NOTHING = HandlerResult()
+CANCELLED = HandlerResult(cancelled=True)
 
 
-def returned(result: Any, source: str, limits: Limits) -> Ending:
+def returned(result: Any, source: str, limits: SizeLimits) -> HandlerResult:
     """Return the ending of a handler that returned; a failure if that cannot be stored.
 
     Such a failure is not tried again: the same would come again.
@@ -60,16 +60,16 @@ def returned(result: Any, source: str, limits: Limits) -> Ending:
             models=True,
         )
     except BaseException as refused:  # its class is the handler's
-        return Ending(error=describe(refused, source, limits), retry=False)
-    return Ending(text)
+        return HandlerResult(error=describe(refused, source, limits), retry=False)
+    return HandlerResult(text)
 
 
-def raised(error: BaseException, source: str, limits: Limits) -> Ending:
+def raised(error: BaseException, source: str, limits: SizeLimits) -> HandlerResult:
     """Return the ending of a handler that raised."""
-    return Ending(error=describe(error, source, limits), retry=not is_final(error))
+    return HandlerResult(error=describe(error, source, limits), retry=not is_final(error))
 
 
-def describe(error: BaseException, source: str, limits: Limits) -> str:
+def describe(error: BaseException, source: str, limits: SizeLimits) -> str:
     """Return the JSON text of an exception, cut to the limit.
 
     Args:
@@ -98,7 +98,7 @@ def describe(error: BaseException, source: str, limits: Limits) -> str:
     ).model_dump_json(by_alias=True)
 
 
-def encode(error: TaskError, limits: Limits) -> str | None:
+def encode(error: TaskError, limits: SizeLimits) -> str | None:
     """Return the JSON text of an error, None if it is over the limit."""
     value = error.model_dump(mode="json", by_alias=True)
     try:

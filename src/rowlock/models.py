@@ -523,7 +523,7 @@ class HandlerOptions(_Model):
         ) -> None: ...
 
 
-class Limits(_Model):
+class SizeLimits(_Model):
     """How large what is stored may be.
 
     Attributes:

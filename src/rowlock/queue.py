@@ -43,8 +43,8 @@ from rowlock.errors import (
 from rowlock.models import (
     Duration,
     HandlerOptions,
-    Limits,
     NewTask,
+    SizeLimits,
     SortDirection,
     SortProperty,
     Task,
@@ -70,7 +70,7 @@ _AHEAD = 1000
 _SLICE = 0.005
 
 
-class Companion(Protocol):
+class Service(Protocol):
     """What opens, starts and stops with a queue."""
 
     async def open(self) -> None:
@@ -82,7 +82,7 @@ class Companion(Protocol):
     async def stop(self, timeout: float) -> None:
         """End; what runs gets so many seconds. If it is cancelled, it is called again."""
 
-    def hurry(self) -> None:
+    def skip_grace(self) -> None:
         """End the grace period of a `stop` that is under way."""
 
     def runs(self, task: asyncio.Task[Any] | None) -> bool:
@@ -135,7 +135,7 @@ class TaskQueue:
         max_lost_workers: int = 5,
         stop_timeout: Duration = 30_000,
         notify: bool = True,
-        limits: Limits | None = None,
+        limits: SizeLimits | None = None,
         keep_failed: Duration = timedelta(days=7),
     ) -> None:
         self._database = (
@@ -154,10 +154,10 @@ class TaskQueue:
         self._keep_failed = _retention("keep_failed", keep_failed)
         if not isinstance(notify, bool):
             check.refuse("notify", notify, "a bool")
-        if limits is not None and not isinstance(limits, Limits):
-            check.refuse("limits", limits, "Limits")
+        if limits is not None and not isinstance(limits, SizeLimits):
+            check.refuse("limits", limits, "SizeLimits")
         self._notify = notify
-        self._limits = Limits() if limits is None else limits
+        self._limits = SizeLimits() if limits is None else limits
         self._handlers: dict[str, Handler] = {}
         self._callbacks_of: dict[str, Callback] = {}
         self._events = Events()
@@ -169,7 +169,7 @@ class TaskQueue:
         self._closing = False
         self._inserts: Inserts
         self._worker: Worker | None = None
-        self._companions: list[Companion] = []
+        self._services: list[Service] = []
         self._hinted: set[str] = set()
         self._hinted_at = 0.0
         self._hints = Loop("hints", self._send_hints, self._events.emit)
@@ -237,7 +237,7 @@ class TaskQueue:
             self._hints = Loop("hints", self._send_hints, self._events.emit)
             self._hints.start()
         try:
-            for companion in tuple(self._companions):
+            for companion in tuple(self._services):
                 await companion.open()
         except BaseException:
             await self._close(home)
@@ -335,7 +335,7 @@ class TaskQueue:
         self._entered = self._closing = False
         self._hinted = set()
         self._callbacks.forget()
-        for companion in self._companions:
+        for companion in self._services:
             companion.forget()
 
     # Handlers.
@@ -443,14 +443,14 @@ class TaskQueue:
                 types=", ".join(map(str, self._handlers.values())) or "none",
             )
         )
-        for companion in self._companions:
+        for companion in self._services:
             companion.start()
 
-    def _attach(self, companion: Companion) -> None:
+    def _attach(self, companion: Service) -> None:
         is_started = self._worker is not None and self._worker.stopping is None
         if is_started:
             self._checked_home()
-        self._companions.append(companion)
+        self._services.append(companion)
         # One that is made during a `stop` is not among those that it stops.
         if is_started:
             companion.start()
@@ -470,9 +470,9 @@ class TaskQueue:
         home = self._checked_home()
         self._refuse_inside("stop")
         if (worker := self._worker) is not None and worker.stopping is not None:
-            worker.hurry()
-            for companion in self._companions:
-                companion.hurry()
+            worker.skip_grace()
+            for companion in self._services:
+                companion.skip_grace()
             await self._end(home, worker)
             return
         if self._closing:
@@ -484,7 +484,7 @@ class TaskQueue:
     def _refuse_inside(self, name: str) -> None:
         worker, task = self._worker, asyncio.current_task()
         if worker is not None and (
-            worker.runs(task) or any(companion.runs(task) for companion in self._companions)
+            worker.runs(task) or any(companion.runs(task) for companion in self._services)
         ):
             raise RowlockError(
                 f"{name}() would wait for the handler, or the function of a scheduled task, that "
@@ -503,7 +503,7 @@ class TaskQueue:
 
     async def _stop(self, worker: Worker) -> None:
         timeout = self._stop_timeout / 1000
-        stops = (companion.stop(timeout) for companion in self._companions)
+        stops = (companion.stop(timeout) for companion in self._services)
         try:
             await asyncio.gather(worker.stop(), *stops)
         finally:
@@ -530,7 +530,7 @@ class TaskQueue:
 
         Args:
             task_type: which handler is to run it, in this process or another.
-            payload: a JSON value; see `Limits`.
+            payload: a JSON value; see `SizeLimits`.
             retry_count: how often a failure is tried again; None for ever, 0 never.
             retry_interval: milliseconds between two tries; None for the queue's default.
             retain_for: milliseconds that the row is kept after its end; 0 removes it at once,
@@ -574,11 +574,11 @@ class TaskQueue:
         )
         if connection is not None:
             return (await self._create_on(store, connection, [row]))[0]
-        tell = self._notify and self._inserts.goes_alone(row) and self._is_silent()
-        if tell:
+        notify = self._notify and self._inserts.goes_alone(row) and self._is_silent()
+        if notify:
             self._hinted_at = time.monotonic()
-        task_id = await self._inserts.insert(row, tell=tell)
-        self._hint({row.type}, told=tell)
+        task_id = await self._inserts.insert(row, notify=notify)
+        self._hint({row.type}, told=notify)
         return task_id
 
     async def create_many(

@@ -25,7 +25,7 @@ from rowlock._loop import Loop
 from rowlock._scheduling.calls import Calls, Function, ScheduledCallback
 from rowlock._store.operations import RowsLockedError
 from rowlock._store.schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS, Left
-from rowlock._store.schedules import Advance, End, NewSchedule, Schedules, Trigger
+from rowlock._store.schedules import Advance, CallOutcome, NewSchedule, Schedules, Trigger
 from rowlock._times import NotUnderstoodError, instants, is_complete
 from rowlock._worker.call_outcomes import ScheduleReports
 from rowlock.errors import DatabaseUnavailableError, InvalidArgumentError, QueueClosedError
@@ -105,7 +105,7 @@ class TaskScheduler:
         self._spare = 1
         self._thread_at = 0.0
         self._refused = False
-        self._ends: list[End] = []
+        self._ends: list[CallOutcome] = []
         # Added before the queue is open.
         self._kept: dict[str, tuple[NewSchedule, Function | None]] = {}
         self._was_open = False
@@ -391,7 +391,7 @@ class TaskScheduler:
             await self._record()
         self._started = False
 
-    def hurry(self) -> None:
+    def skip_grace(self) -> None:
         """End the time that calls get in a `stop` under way."""
         self._hurry.set()
 
@@ -516,7 +516,7 @@ class TaskScheduler:
             self._events.emit(ScheduleFailed(schedule_id, error))
             text = describe(error, _name_of(function.call), self._queue._limits)
         outcome = "success" if error is None else "failed"
-        self._ends.append(End(Trigger(schedule_id, due), outcome, text))
+        self._ends.append(CallOutcome(Trigger(schedule_id, due), outcome, text))
         self._loop.wake()
 
     async def _record(self) -> None:
@@ -532,7 +532,7 @@ class TaskScheduler:
             self._record_at = now + _RECORD_AGAIN
             await self._record_each(ends)
 
-    async def _record_each(self, ends: Iterable[End]) -> None:
+    async def _record_each(self, ends: Iterable[CallOutcome]) -> None:
         for end in ends:
             try:
                 await self._own_schedules.record([end])

@@ -19,7 +19,7 @@ from rowlock.errors import (
     QueueClosedError,
     RowlockError,
 )
-from rowlock.models import MAX_DURATION_MS, Limits
+from rowlock.models import MAX_DURATION_MS, SizeLimits
 from tests.properties.values import LyingText, RaisingText, Seeming, Unreadable
 from tests.support.stores import open_store, stored
 
@@ -96,7 +96,7 @@ async def spied(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Task
     async with TaskQueue(url, notify=False) as queue:
         with monkeypatch.context() as patch:
             for name in (
-                "_write", "read", "_read_sorted", "together", "insert_many", "insert_new",
+                "_write", "read", "read_in_index_order", "together", "insert_many", "insert_new",
                 "insert_on", "claim", "hint", "hint_schedules",
             ):  # fmt: skip
                 assert hasattr(Store, name)
@@ -323,7 +323,7 @@ def test_databases(database: Any) -> None:
 )
 def test_limits(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
-        Limits(**values)
+        SizeLimits(**values)
 
 
 async def test_what_is_just_allowed(database: str) -> None:

@@ -27,7 +27,7 @@ class Gate:
         self.error: Exception | None = None
         self.open_together = asyncio.Event()
         self.open_together.set()
-        insert, together = store.insert, store.insert_together
+        insert, together = store.insert, store.insert_group
 
         async def held(row: NewRow, **options: Any) -> str:
             await self.open.wait()
@@ -41,7 +41,7 @@ class Gate:
             await together(rows, *args)
 
         monkeypatch.setattr(store, "insert", held)
-        monkeypatch.setattr(store, "insert_together", counted)
+        monkeypatch.setattr(store, "insert_group", counted)
 
 
 @asynccontextmanager

@@ -51,9 +51,9 @@ async def test_a_task_is_stored_though_its_hint_cannot_be_sent(
         "CREATE FUNCTION no_room() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         " RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$",
     )
-    telling = PostgresStore.sql.insert_telling
+    telling = PostgresStore.sql.insert_and_notify
     refused = Statement("SELECT no_room()", (), {}, telling.core)
-    monkeypatch.setattr(PostgresStore.sql, "insert_telling", refused)
+    monkeypatch.setattr(PostgresStore.sql, "insert_and_notify", refused)
     async with TaskQueue(postgres_url) as queue:
         task_id = await queue.create("a", retain_for=-1)
         assert await queue.get(task_id) is not None

@@ -364,7 +364,7 @@ def test_nesting_up_to_the_limit_is_taken() -> None:
     assert encode(nested(3, list), max_depth=3) == "[[[1]]]"
     with pytest.raises(InvalidPayloadError, match="nested deeper than 3 levels"):
         encode(nested(4, list), max_depth=3)
-    # The deepest that Limits allows can be read back too.
+    # The deepest that SizeLimits allows can be read back too.
     assert same(loads(encode(nested(144, list), max_depth=144)), nested(144, list))
 
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from rowlock import (
     HandlerOptions,
-    Limits,
     ScheduledTaskInfo,
     ScheduledTaskState,
     ScheduledTaskTime,
+    SizeLimits,
     Task,
     TaskError,
     TaskPage,
@@ -63,7 +63,7 @@ MODELS: list[BaseModel] = [
     STATE.model_copy(update={"paused_since": AT, "last_error": ERROR, "task_type": "t"}),
     HandlerOptions(),
     HandlerOptions(timeout=5, executor="thread", max_memory=1),
-    Limits(),
+    SizeLimits(),
 ]
 TYPES: dict[str, Any] = {
     "string": str, "integer": int, "number": float, "boolean": bool, "object": dict, "array": list,

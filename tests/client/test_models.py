@@ -16,8 +16,8 @@ from rowlock._json import loads
 from rowlock.errors import HandlerError
 from rowlock.models import (
     HandlerOptions,
-    Limits,
     NewTask,
+    SizeLimits,
     Task,
     TaskError,
     TaskPage,
@@ -108,7 +108,7 @@ def test_another_zone_is_the_same_instant() -> None:
         TaskError(name="E", message="m"),
         TaskPage(entities=[]),
         HandlerOptions(),
-        Limits(),
+        SizeLimits(),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -332,7 +332,7 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
 def test_every_exception_can_be_stored(name: str) -> None:
     """Fails where an outcome cannot be written: its task would be left processing."""
     error = raised(HOSTILE[name]())
-    limits = Limits()
+    limits = SizeLimits()
     text = describe(error, "module.handler", limits)
     assert len(text.encode("utf-8")) <= limits.error_bytes
     assert "\0" not in text
@@ -348,7 +348,7 @@ def test_what_was_cut_is_marked() -> None:
     assert error.message.startswith("x" * 100 + "…")
     assert "cut" in error.message
     assert "1,000" in error.message
-    text = describe(ValueError("é" * 100_000), "s", Limits(error_bytes=1024))
+    text = describe(ValueError("é" * 100_000), "s", SizeLimits(error_bytes=1024))
     assert len(text.encode()) <= 1024
     assert "cut" in TaskError.model_validate_json(text).message
 

@@ -14,9 +14,9 @@ import pytest
 from rowlock import (
     HandlerOptions,
     InvalidArgumentError,
-    Limits,
     NewTask,
     ScheduledTaskTime,
+    SizeLimits,
     TaskQueue,
     TaskScheduler,
 )
@@ -160,7 +160,7 @@ async def test_a_hook_that_fails_is_not_tried_once_for_each_place(sqlite_url: st
 def make_pool(method: str, **options: Any) -> tuple[ConcurrentPool, Owner]:
     owner = Owner()
     handler = Handler.resolve("t", HANDLERS, method, HandlerOptions(**options))
-    return ConcurrentPool(handler, Limits(), owner), owner
+    return ConcurrentPool(handler, SizeLimits(), owner), owner
 
 
 async def test_who_is_cancelled_before_the_first_step_has_ended() -> None:

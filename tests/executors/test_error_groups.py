@@ -9,7 +9,7 @@ import pytest
 
 from rowlock import HandlerError, NewTask, TaskError, TaskQueue, TaskStatus
 from rowlock._endings import describe, raised
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 from tests.properties.error_handlers import HidesItsCause, Nameless
 from tests.support.group_handlers import ERRORS, FINAL, caught, group, led_to, noted
 from tests.worker.test_worker import ended
@@ -21,8 +21,8 @@ EXECUTORS: dict[str, dict[str, Any]] = {
 }
 
 
-def stored(error: BaseException, limits: Limits | None = None) -> TaskError:
-    limits = limits or Limits()
+def stored(error: BaseException, limits: SizeLimits | None = None) -> TaskError:
+    limits = limits or SizeLimits()
     text = describe(error, "module.handler", limits)
     assert len(text.encode()) <= limits.error_bytes
     return TaskError.model_validate_json(text)
@@ -112,7 +112,7 @@ async def test_a_member_that_is_final_ends_the_task(database: str, handler: str)
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_which_groups_are_final(name: str) -> None:
-    assert raised(ERRORS[name](), "s", Limits()).retry is (name not in FINAL)
+    assert raised(ERRORS[name](), "s", SizeLimits()).retry is (name not in FINAL)
 
 
 def test_a_group_of_many_is_cut_and_marked() -> None:
@@ -308,6 +308,6 @@ def test_properties_that_pydantic_knows_are_stored() -> None:
 
 def test_members_of_a_cut_description_keep_their_names() -> None:
     """At the smallest limit, too."""
-    error = stored(group(), Limits(error_bytes=1024))
+    error = stored(group(), SizeLimits(error_bytes=1024))
     assert error.name == "ExceptionGroup"
     assert "first" in [part.message for part in every(error)]

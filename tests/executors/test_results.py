@@ -8,7 +8,7 @@ import pytest
 
 from rowlock import NewTask, TaskQueue, TaskStatus
 from rowlock._endings import returned
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 from tests.client.test_json import same
 from tests.support.result_handlers import REFUSED, STORED, made
 from tests.worker.test_worker import ended
@@ -57,10 +57,10 @@ async def test_what_cannot_be_stored_is_not_tried_again(database: str, handler: 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_result_says_where_and_ends_the_task(name: str) -> None:
-    ending = returned(made(name), "module.handler", Limits())
+    ending = returned(made(name), "module.handler", SizeLimits())
     assert (ending.result, ending.retry) == (None, False)
     assert ending.error is not None
-    assert len(ending.error.encode()) <= Limits().error_bytes
+    assert len(ending.error.encode()) <= SizeLimits().error_bytes
 
 
 async def test_a_model_that_exits_takes_no_worker_with_it(database: str) -> None:
@@ -74,5 +74,5 @@ async def test_a_model_that_exits_takes_no_worker_with_it(database: str) -> None
 
 def test_a_result_that_is_plain_is_what_it_was() -> None:
     value: dict[str, Any] = {"a": [1, None, "x", {"b": 1.5}]}
-    assert returned(value, "s", Limits()).result == '{"a":[1,null,"x",{"b":1.5}]}'
-    assert returned(None, "s", Limits()).result is None
+    assert returned(value, "s", SizeLimits()).result == '{"a":[1,null,"x",{"b":1.5}]}'
+    assert returned(None, "s", SizeLimits()).result is None

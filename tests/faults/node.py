@@ -93,7 +93,7 @@ def _note(
 
 
 def _note_forgets(ledger: Ledger) -> None:
-    forget = Store.forget
+    forget = Store.prune
 
     async def noted(self: Store, *arguments: Any, **named: Any) -> int:
         began = time.monotonic()
@@ -102,7 +102,7 @@ def _note_forgets(ledger: Ledger) -> None:
             ledger.append("forgot", rows=rows, seconds=time.monotonic() - began)
         return rows
 
-    Store.forget = noted  # type: ignore[method-assign]
+    Store.prune = noted  # type: ignore[method-assign]
 
 
 def stall_leases() -> None:

@@ -14,8 +14,8 @@ import signal
 from pathlib import Path
 
 from rowlock import RowlockError
-from rowlock._endings import Ending
-from rowlock._store.operations import Outcome
+from rowlock._endings import HandlerResult
+from rowlock._store.operations import AttemptOutcome
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from tests.faults import variants
@@ -46,7 +46,7 @@ class Storm:
             case 2:
                 await store.sweep(100)
             case 3:
-                await store.forget(100)
+                await store.prune(100)
             case 4:
                 for task_id in self._chance.sample(self._ids, 10):
                     await store.cancel(task_id, running=self._chance.random() < 0.5)
@@ -64,11 +64,13 @@ class Storm:
         newest = {row.id: row for row in self._held}
         return self._chance.sample(list(newest.values()), self._chance.randrange(len(newest) + 1))
 
-    def _outcome(self, row: TaskRow) -> Outcome:
+    def _outcome(self, row: TaskRow) -> AttemptOutcome:
         if self._chance.random() < 0.5:
-            return Outcome(row, Ending(result=json.dumps({"attempt": row.attempt})))
+            return AttemptOutcome(row, HandlerResult(result=json.dumps({"attempt": row.attempt})))
         error = {"name": "E", "message": "no", "properties": {"attempt": row.attempt}}
-        return Outcome(row, Ending(error=json.dumps(error), retry=self._chance.random() < 0.5))
+        return AttemptOutcome(
+            row, HandlerResult(error=json.dumps(error), retry=self._chance.random() < 0.5)
+        )
 
 
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ from rowlock._store.tables import task
 from rowlock._worker import sweeper as _sweeper
 from rowlock._worker.leases import LeaseThread
 from rowlock._worker.pool import Job, Pool
-from rowlock._worker.quarantine import Solo
+from rowlock._worker.quarantine import Quarantine
 from rowlock._worker.sweeper import Sweeper
 from rowlock._worker.worker import Worker
 
@@ -84,9 +84,9 @@ def acknowledge_early() -> None:
     under_way: set[asyncio.Task[str]] = set()
 
     async def early(
-        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+        self: Store, row: NewRow, now: datetime | None = None, *, notify: bool = False
     ) -> str:
-        later = asyncio.create_task(insert(self, row, now, tell=tell))
+        later = asyncio.create_task(insert(self, row, now, notify=notify))
         under_way.add(later)
         later.add_done_callback(under_way.discard)
         return row.id
@@ -138,9 +138,9 @@ def no_keys() -> None:
     insert = Store.insert
 
     async def unkeyed(
-        self: Store, row: NewRow, now: datetime | None = None, *, tell: bool = False
+        self: Store, row: NewRow, now: datetime | None = None, *, notify: bool = False
     ) -> str:
-        return await insert(self, row._replace(key=None), now, tell=tell)
+        return await insert(self, row._replace(key=None), now, notify=notify)
 
     patch(Store, "insert", unkeyed)
     patch(PostgresStore, "insert", unkeyed)
@@ -198,7 +198,7 @@ def forget_at_once() -> None:
 
 def never_alone() -> None:
     """Let other tasks run beside the last try of one that has lost its workers."""
-    patch(Solo, "choose", lambda self, jobs: None)
+    patch(Quarantine, "choose", lambda self, jobs: None)
 
 
 def misread_read_only() -> None:

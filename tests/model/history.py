@@ -151,7 +151,7 @@ def _forget(event: Event, call: Mapping[str, Any]) -> Parts:
 
 _TAKEN_APART = {
     "insert": _inserts,
-    "insert_together": _inserts,
+    "insert_group": _inserts,
     "insert_many": _inserts,
     "claim": _claim,
     "extend": _extend,

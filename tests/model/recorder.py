@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import DuplicateKeyError
-from rowlock._store.operations import Finished, NewRow, Operation, Outcome, Swept
+from rowlock._store.operations import AttemptOutcome, Finished, NewRow, Operation, Swept
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from rowlock.models import Task
@@ -70,7 +70,7 @@ class _Recorder:
 
         _replace(store, "sibling", recorded_sibling)
         self._wrap(store, "insert", _asked_insert, _told_insert)
-        self._wrap(store, "insert_together", _asked_inserts, lambda answer: {"ids": None})
+        self._wrap(store, "insert_group", _asked_inserts, lambda answer: {"ids": None})
         self._wrap(store, "insert_many", _asked_inserts, lambda answer: {"ids": answer})
         self._inserts_new(store)
         self._inserts_on(store)
@@ -170,11 +170,11 @@ class _Recorder:
 
     def _begin(self, name: str, fields: Fields) -> int:
         call = next(self._numbers)
-        self._write({"call": call, "began": time.monotonic(), "name": name, **fields})
+        self.autocommit({"call": call, "began": time.monotonic(), "name": name, **fields})
         return call
 
     def _end(self, call: int, fields: Fields) -> None:
-        self._write({"call": call, "ended": time.monotonic(), **fields})
+        self.autocommit({"call": call, "ended": time.monotonic(), **fields})
 
     def _write(self, fields: Fields) -> None:
         os.write(self._file, json.dumps(fields).encode() + b"\n")
@@ -207,7 +207,7 @@ def _new(row: NewRow) -> Fields:
     }
 
 
-def _asked_insert(row: NewRow, now: Any = None, *, tell: bool = False) -> Fields:
+def _asked_insert(row: NewRow, now: Any = None, *, notify: bool = False) -> Fields:
     return {"rows": [_new(row)]}
 
 
@@ -233,14 +233,14 @@ def _asked_extend(
     return {"lease": lease / 1000, **_asked_attempts(holder, attempts)}
 
 
-def _asked_finish(holder: str, outcomes: Sequence[Outcome], **options: Any) -> Fields:
+def _asked_finish(holder: str, outcomes: Sequence[AttemptOutcome], **options: Any) -> Fields:
     return {
         "attempts": [[outcome.row.id, outcome.row.attempt, holder] for outcome in outcomes],
         "endings": [_ending(outcome) for outcome in outcomes],
     }
 
 
-def _ending(outcome: Outcome) -> str:
+def _ending(outcome: AttemptOutcome) -> str:
     if outcome.ending.error is None and not outcome.ending.cancelled:
         return RETURNED
     return RAISED if outcome.ending.retry and not outcome.ending.cancelled else RAISED_FOR_GOOD

@@ -45,7 +45,7 @@ async def storm(database: str, files: Sequence[Path]) -> None:
             for _ in range(ROWS)
         ]
         await stores[0].insert_many(rows[: ROWS // 2])
-        await stores[1].insert_together(rows[ROWS // 2 :])
+        await stores[1].insert_group(rows[ROWS // 2 :])
         ids = [row.id for row in rows]
         done = asyncio.Event()
         running = [
@@ -104,7 +104,7 @@ def sweeper(store: Store, luck: random.Random) -> Step:
     async def work() -> None:
         await asyncio.sleep(luck.uniform(0, 0.05))
         await store.sweep(luck.choice((2, 500)))
-        await store.forget(500)
+        await store.prune(500)
 
     return work
 

@@ -140,7 +140,7 @@ class Lockstep:
         assert self.sweep is not None
         assert before.read is not None
         operation, rows = self.sweep
-        swept = await self.store._write(self.rest(operation, rows))
+        swept = await self.store.autocommit(self.rest(operation, rows))
         assert bool(swept.changed) == fits(before.row, before.read[0], WORLD.rules.sweep)
 
     def rest(self, operation: Operation[Swept], rows: Sequence[Any]) -> Operation[Swept]:
@@ -166,9 +166,9 @@ class Lockstep:
         elif name == "remove":
             assert await self.store.remove(task_id)
         else:
-            assert await self.store.forget(10, self.now) == 0
+            assert await self.store.prune(10, self.now) == 0
             self.milliseconds += RETAIN
-            assert await self.store.forget(10, self.now) == 1
+            assert await self.store.prune(10, self.now) == 1
 
     async def compare(self) -> None:
         """The rows are the same."""
@@ -193,7 +193,7 @@ class Lockstep:
         if row is None or not row.expired:
             assert await self.store.sweep(10, self.now) == (0, [], [])
         if row is None or not row.dated:
-            assert await self.store.forget(10, self.now) == 0
+            assert await self.store.prune(10, self.now) == 0
         task_id = self.ids.get(self.state.lives, new_id())
         if not cancel(row, WORLD.rules)[1]:
             assert await self.store.cancel(task_id, self.now, running=True) is None

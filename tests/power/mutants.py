@@ -171,13 +171,13 @@ MUTANTS = (
         (
             (
                 SCHEDULES,
-                "        return await self._store.together("
+                "        return await self._store.transaction("
                 "self._advance(ours, limit, now, rooms))\n",
                 "        self._later: list[dict[str, Any]] = []\n"
-                "        done = await self._store.together("
+                "        done = await self._store.transaction("
                 "self._advance(ours, limit, now, rooms))\n"
                 "        create = self._create(self._later, self._store.instant(now))\n"
-                "        await self._store.together(create)\n"
+                "        await self._store.transaction(create)\n"
                 "        return done\n",
             ),
             (

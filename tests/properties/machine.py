@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rowlock._endings import Ending
-from rowlock._store.operations import NewRow, Outcome
+from rowlock._endings import HandlerResult
+from rowlock._store.operations import AttemptOutcome, NewRow
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from rowlock.errors import DuplicateKeyError
@@ -160,7 +160,7 @@ class Lockstep:
         news = [self.new({**each, "key": None} if keyless else each) for each in given]
         now = self.now
         if keyless and len(news) % 2:
-            self.pair.both(lambda store: store.insert_together(news, now))
+            self.pair.both(lambda store: store.insert_group(news, now))
             found = [new.id for new in news]
         else:
             found = self.pair.both(lambda store: store.insert_many(news, now))
@@ -206,12 +206,14 @@ class Lockstep:
             # A worker ends only those as cancelled that it was asked to.
             row = self.model.rows.get(task_id)
             asked = ending == "cancelled" and row is not None and row.cancel_requested is not None
-            said.append(Ending(result, error, retry=ending != "final", cancelled=asked))
+            said.append(HandlerResult(result, error, retry=ending != "final", cancelled=asked))
             ends.append(End((task_id, attempt), result, error, ending != "final", asked))
 
         async def act(store: Store) -> dict[str, Task | None]:
             place = self.pair.stores.index(store)
-            outcomes = [Outcome(both[place], end) for both, end in zip(claims, said, strict=True)]
+            outcomes = [
+                AttemptOutcome(both[place], end) for both, end in zip(claims, said, strict=True)
+            ]
             return (await store.finish(holder, outcomes, rows=rows, now=now)).tasks
 
         found = self.pair.both(act)
@@ -245,8 +247,8 @@ class Lockstep:
             reports = dict.fromkeys(attempts, f'{{"value":{value}}}')
             self.pair.both(lambda store: store.progress(holder, reports))
             self.model.progress(holder, reports)
-            asked = self.pair.both(lambda store: store.asked(holder, attempts))
-            self.same(self.model.asked(holder, attempts), asked)
+            asked = self.pair.both(lambda store: store.cancel_requests(holder, attempts))
+            self.same(self.model.cancel_requests(holder, attempts), asked)
 
     @rule()
     def sweep(self) -> None:
@@ -264,7 +266,7 @@ class Lockstep:
     @rule()
     def forget(self) -> None:
         now = self.now
-        self.same(self.model.forget(now), self.pair.both(lambda store: store.forget(LOTS, now)))
+        self.same(self.model.forget(now), self.pair.both(lambda store: store.prune(LOTS, now)))
 
     @rule(3, number=picks, claimed=st.booleans(), running=st.booleans())
     def cancel(self, number: int, claimed: bool, running: bool) -> None:

@@ -46,7 +46,7 @@ class Pair:
 
     def clear(self) -> None:
         """Delete every task."""
-        self.both(lambda store: store.together(_clear(store.sql.dialect.compile(delete(task)))))
+        self.both(lambda store: store.transaction(_clear(store.sql.dialect.compile(delete(task)))))
 
 
 async def _hidden(store: Store) -> dict[str, Hidden]:

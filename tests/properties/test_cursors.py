@@ -78,7 +78,7 @@ def test_a_changed_or_foreign_cursor_is_refused_without_sql(
         store = queue._opened
         assert store is not None
         runner.run(fill(store, seed=1, number=40))
-        for name in ("read", "_read_sorted", "_write"):
+        for name in ("read", "read_in_index_order", "_write"):
             monkeypatch.setattr(store, name, _counting(store, name, sent))
 
         async def query(walk: Walk, cursor: str | None) -> str | None:

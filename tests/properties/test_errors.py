@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rowlock import Limits, NewTask, TaskError, TaskQueue, TaskStatus
+from rowlock import NewTask, SizeLimits, TaskError, TaskQueue, TaskStatus
 from rowlock._endings import raised
 from tests.client import test_models
 from tests.properties.error_handlers import HOSTILE
@@ -18,7 +18,7 @@ MODULE = "tests.properties.error_handlers"
 def described(error: BaseException) -> str:
     text = None
     try:
-        text = raised(error, "module.handler", Limits()).error
+        text = raised(error, "module.handler", SizeLimits()).error
     except BaseException as escaped:
         del escaped  # which pytest could not show either
     assert text is not None
@@ -33,7 +33,7 @@ def test_it_is_described_within_the_limit(name: str) -> None:
     except RecursionError as deep:
         error = deep
     text = described(error)
-    assert len(text.encode("utf-8")) <= Limits().error_bytes
+    assert len(text.encode("utf-8")) <= SizeLimits().error_bytes
     json.loads(text)
     assert "\\u0000" not in text
     stored = TaskError.model_validate_json(text)
@@ -74,4 +74,4 @@ async def test_every_task_fails_by_itself(
             # Not the attempt: a busy machine puts back what has not begun. Lost, it would say so.
             assert task.error is not None
             assert task.error.source == f"{MODULE}.{handler}"
-            assert len(task.error.model_dump_json().encode()) <= 2 * Limits().error_bytes
+            assert len(task.error.model_dump_json().encode()) <= 2 * SizeLimits().error_bytes

@@ -7,8 +7,8 @@ from enum import Enum
 import asyncpg
 
 from rowlock import TaskQueue
-from rowlock._endings import Ending
-from rowlock._store.operations import Outcome
+from rowlock._endings import HandlerResult
+from rowlock._store.operations import AttemptOutcome
 from rowlock._store.postgres.connections import as_array
 from tests.support.stores import at, failure, insert_and_claim, open_store, success
 from tests.worker.test_worker import ended
@@ -32,7 +32,7 @@ async def test_a_cancelled_task_that_is_removed_is_told_with_its_error(database:
         await store.finish("worker", [failure(row)], now=at(1))
         (again,) = await store.claim("worker", {"t": 1}, 1000, at(1))
         await store.cancel(row.id, at(2), running=True)
-        outcome = Outcome(again, Ending(cancelled=True))
+        outcome = AttemptOutcome(again, HandlerResult(cancelled=True))
         (task,) = ((await store.finish("worker", [outcome], now=at(3))).tasks).values()
         assert task is not None
         assert (task.status, task.error is None) == ("cancelled", False)

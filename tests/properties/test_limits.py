@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, InvalidPayloadError, Limits, NewTask, TaskQueue
+from rowlock import HandlerOptions, InvalidPayloadError, NewTask, SizeLimits, TaskQueue
 from rowlock.models import MAX_DURATION_MS
 from tests.support.helpers import eventually
 from tests.worker.test_worker import ended
@@ -24,7 +24,7 @@ async def run(queue: TaskQueue, handler: str, payload: Any) -> Any:
 
 
 async def test_payload(database: str) -> None:
-    async with TaskQueue(database, limits=Limits(payload_bytes=100, depth=3)) as queue:
+    async with TaskQueue(database, limits=SizeLimits(payload_bytes=100, depth=3)) as queue:
         taken: list[Any] = ["x" * (100 - QUOTES), "é" * ((100 - QUOTES) // 2), [[[1]]]]
         refused: list[Any] = ["x" * (101 - QUOTES), "é" * (100 // 2), [[[[1]]]]]
         for value in taken:
@@ -40,7 +40,7 @@ async def test_payload(database: str) -> None:
 
 
 async def test_result(database: str) -> None:
-    async with TaskQueue(database, limits=Limits(result_bytes=100, depth=3)) as queue:
+    async with TaskQueue(database, limits=SizeLimits(result_bytes=100, depth=3)) as queue:
         assert (await run(queue, "gives", 100 - QUOTES)).result == "x" * 98
         assert (await run(queue, "gives_deep", 3)).result == [[[1]]]
         for handler, number in (("gives", 101 - QUOTES), ("gives_deep", 4)):
@@ -50,7 +50,7 @@ async def test_result(database: str) -> None:
 
 
 async def test_progress(database: str) -> None:
-    async with TaskQueue(database, limits=Limits(progress_bytes=100)) as queue:
+    async with TaskQueue(database, limits=SizeLimits(progress_bytes=100)) as queue:
         task = await run(queue, "says", 100 - AROUND)
         assert (task.result, task.progress.value) == ("said", "x" * (100 - AROUND))
         task = await run(queue, "says", 101 - AROUND)
@@ -59,7 +59,7 @@ async def test_progress(database: str) -> None:
 
 async def test_error(database: str) -> None:
     """What is over the limit is cut and says so, and never takes more."""
-    async with TaskQueue(database, limits=Limits(error_bytes=1024)) as queue:
+    async with TaskQueue(database, limits=SizeLimits(error_bytes=1024)) as queue:
         for size in (10, 500, 1000, 1024, 1025, 100_000):
             task = await run(queue, "fails_long", size)
             assert task.status == "failed"
@@ -70,7 +70,7 @@ async def test_error(database: str) -> None:
 
 @pytest.mark.parametrize("length", [1, 255])
 async def test_name(database: str, length: int) -> None:
-    async with TaskQueue(database, limits=Limits(name_length=length)) as queue:
+    async with TaskQueue(database, limits=SizeLimits(name_length=length)) as queue:
         for name in ("x" * length, "\U0001f600" * length):
             task = await queue.get(await queue.create(name, key=name))
             assert task is not None

@@ -70,10 +70,10 @@ class LyingList(list[Any]):
 
     def __init__(self, first: Any, second: Any) -> None:
         super().__init__([1])
-        self._turns = [[first], [second]]
+        self._gate = [[first], [second]]
 
     def __iter__(self) -> Any:
-        return iter(self._turns.pop(0) if self._turns else [])
+        return iter(self._gate.pop(0) if self._gate else [])
 
 
 class Text(float):

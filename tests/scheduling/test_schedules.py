@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rowlock._store.operations import Operation
-from rowlock._store.schedules import CATCH_UP, Advance, End, NewSchedule, Schedules, Trigger
+from rowlock._store.schedules import CATCH_UP, Advance, CallOutcome, NewSchedule, Schedules, Trigger
 from rowlock._store.store import Store
 from rowlock.models import (
     ScheduledTaskState,
@@ -397,15 +397,15 @@ async def test_the_end_of_a_call_is_kept_unless_it_was_triggered_again(database:
         (first,) = (await schedules.advance(["s"], 9, at(MINUTE))).triggers
         assert (await state(schedules)).last_outcome == "started"
         error = '{"name":"ValueError","message":"no"}'
-        await schedules.record([End(first, "failed", error)])
+        await schedules.record([CallOutcome(first, "failed", error)])
         found = await state(schedules)
         assert found.last_outcome == "failed"
         assert found.last_error is not None
         assert found.last_error.message == "no"
         (second,) = (await schedules.advance(["s"], 9, at(2 * MINUTE))).triggers
-        await schedules.record([End(first, "failed", error)])
+        await schedules.record([CallOutcome(first, "failed", error)])
         assert (await state(schedules)).last_outcome == "started"
-        await schedules.record([End(second, "success", None)])
+        await schedules.record([CallOutcome(second, "success", None)])
         found = await state(schedules)
         assert (found.last_outcome, found.last_error) == ("success", None)
 

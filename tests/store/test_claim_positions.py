@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from rowlock._store.operations import NewRow
-from rowlock._store.postgres import claim as _lanes
+from rowlock._store.postgres import claim
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import Lanes
+from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.statements import TaskRow
 from rowlock.errors import DatabaseUnavailableError
@@ -32,11 +32,11 @@ PAGES = """
 @asynccontextmanager
 async def slowed(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
     """A store whose claims all count as expensive; the next from the start is long in coming."""
-    monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
-    monkeypatch.setattr(_lanes, "_TOLERATED", -1.0)
-    monkeypatch.setattr(_lanes, "_TOLERATED_PER_ROW", 0.0)
-    monkeypatch.setattr(_lanes, "_SPARED", 1e9)
-    monkeypatch.setattr(_lanes, "_LONGEST", 1e9)
+    monkeypatch.setattr(claim, "_SLOW_CLAIMS", 1)
+    monkeypatch.setattr(claim, "_TOLERATED", -1.0)
+    monkeypatch.setattr(claim, "_TOLERATED_PER_ROW", 0.0)
+    monkeypatch.setattr(claim, "_SPARED", 1e9)
+    monkeypatch.setattr(claim, "_LONGEST", 1e9)
     async with open_store(url) as store:
         assert isinstance(store, PostgresStore)
         yield store
@@ -49,7 +49,7 @@ async def claimed(store: PostgresStore, room: int = 10, now: datetime = START) -
 
 def start_over(store: PostgresStore) -> None:
     """The time until a claim begins at the start again is over."""
-    store._lanes._spared_until = 0.0
+    store._positions._spared_until = 0.0
 
 
 async def test_a_claim_passes_by_dead_rows(
@@ -74,8 +74,8 @@ async def test_a_claim_passes_by_dead_rows(
             now = at(3 * DEAD)
             assert await claimed(store, now=now) == [last.id]
             await store.insert(new_row(run_at=at(2 * DEAD + 1)), START)
-            remembered = store._lanes.look(["t"])
-            whole = Lanes().look(["t"])
+            remembered = store._positions.look(["t"])
+            whole = ClaimPositions().look(["t"])
             once = await writer.fetchval(PAGES)
             for statement, more in (
                 (_postgres._claim, {"rooms": [10], "holder": "w", "lease": LEASE, "now": now}),
@@ -161,24 +161,24 @@ async def rows_of(url: str, *tasks: NewRow) -> list[TaskRow]:
 
 async def test_one_slow_claim_is_no_reason(postgres_url: str) -> None:
     """Fails where it is, and where slow ones between quick ones are."""
-    lanes = Lanes()
+    lanes = ClaimPositions()
     rows = await rows_of(postgres_url, new_row(run_at=START))
     for seconds in (1.0, 1.0, 0.001, 1.0, 1.0):
         lanes.claimed({"t": 10}, lanes.look(["t"]), rows, seconds)
-        assert lanes.owed() is None
+        assert lanes.seconds_to_full_scan() is None
     lanes.claimed({"t": 10}, lanes.look(["t"]), rows, 1.0)
-    assert lanes.owed()
+    assert lanes.seconds_to_full_scan()
 
 
 async def test_a_quick_claim_remembers_nothing(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where what was remembered stays when it is of no more use."""
-    monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
-    lanes = Lanes()
+    monkeypatch.setattr(claim, "_SLOW_CLAIMS", 1)
+    lanes = ClaimPositions()
     rows = await rows_of(postgres_url, new_row(run_at=START))
     lanes.claimed({"t": 10}, lanes.look(["t"]), rows, 0.001)
-    assert lanes.owed() is None
+    assert lanes.seconds_to_full_scan() is None
     lanes.claimed({"t": 10}, lanes.look(["t"]), rows, 1.0)
     assert lanes.look(["t"])["lane_sinces"] == [START]
     lanes._spared_until = 0.0
@@ -190,8 +190,8 @@ async def test_a_priority_for_each_task_is_not_remembered(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where every priority is."""
-    monkeypatch.setattr(_lanes, "_SLOW_CLAIMS", 1)
-    lanes = Lanes()
+    monkeypatch.setattr(claim, "_SLOW_CLAIMS", 1)
+    lanes = ClaimPositions()
     rows = await rows_of(postgres_url, *(new_row(priority=n, run_at=START) for n in range(50)))
     lanes.claimed({"t": 100}, lanes.look(["t"]), rows, 1.0)
     assert lanes.look(["t"])["wholes"] == [True]
@@ -225,4 +225,4 @@ async def test_a_claim_from_the_start_that_fails_is_not_repeated_at_once(
         monkeypatch.undo()
         await store.insert(new_row(run_at=START), START)
         assert len(await claimed(store)) == 1
-        assert store._lanes.owed()
+        assert store._positions.seconds_to_full_scan()

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from rowlock import DatabaseUnavailableError, DuplicateKeyError, TaskQueue
 from rowlock._store.postgres import connections as _connections
-from rowlock._store.postgres.claim import Lanes
+from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.statements import Statement
 from rowlock._store.url import async_url
@@ -246,11 +246,11 @@ async def test_the_way_to_the_server_is_not_taken_for_dead_rows(
     driver = Driver()
     fetch = _connections.Fetch(cast(Any, None), cast(asyncpg.Connection, driver))
     await fetch.set_up(["jit = off"])
-    lanes = Lanes()
+    lanes = ClaimPositions()
     for work, spared in ((0.001, False), (0.5, True)):
         driver.work = work
         for _ in range(3):
             await fetch(Statement("SELECT", [], {}, text("SELECT")), {})
             row = task_row(type="t", priority=0, run_at=START)
             lanes.claimed({"t": 10}, lanes.look(["t"]), [row], fetch.seconds)
-        assert (lanes.owed() is not None) == spared
+        assert (lanes.seconds_to_full_scan() is not None) == spared

@@ -25,7 +25,7 @@ from rowlock._store.operations import Walk
 from rowlock._store.paging import segments
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import Lanes
+from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.sqlite import database as _sqlite
 from rowlock._store.sqlite.database import SqliteStore
@@ -410,12 +410,12 @@ def _postgres_claims() -> dict[str, Callable[[], Any]]:
     }
     made: dict[str, Callable[[], Any]] = {}
     for name, room in rooms.items():
-        parameters = {**Lanes().look(room), "rooms": list(room.values()), **common}
+        parameters = {**ClaimPositions().look(room), "rooms": list(room.values()), **common}
         made[name] = partial(_one, _postgres._claim, parameters)
     made["claim, remembered"] = partial(
         _one, _postgres._claim, {**remembered, "rooms": [LIMIT] * 2, **common}
     )
-    due = {**Lanes().look(["t", "other", "none"]), "now": START}
+    due = {**ClaimPositions().look(["t", "other", "none"]), "now": START}
     made["next due"] = partial(_one, _postgres._next_due, due)
     made["next due, remembered"] = partial(_one, _postgres._next_due, {**remembered, "now": START})
     return made

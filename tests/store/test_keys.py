@@ -145,9 +145,9 @@ async def test_a_key_that_becomes_free_at_that_moment_makes_a_new_row(
 
         row = new_row(key="k")
         if many:
-            assert await store.together(gone(store._insert_each([row], START))) == [row.id]
+            assert await store.transaction(gone(store._insert_each([row], START))) == [row.id]
         else:
-            assert await store.together(gone(store._insert(row, START))) == row.id
+            assert await store.transaction(gone(store._insert(row, START))) == row.id
         assert await store.get(row.id) is not None
 
 

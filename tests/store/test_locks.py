@@ -20,7 +20,7 @@ from rowlock import (
     current_task,
 )
 from rowlock._endings import CANCELLED
-from rowlock._store.operations import Operation, Outcome, T
+from rowlock._store.operations import AttemptOutcome, Operation, T
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.statements import TaskRow
 from tests.support.helpers import eventually
@@ -113,9 +113,15 @@ async def test_outcomes_of_each_kind_pass_by_a_locked_row(
 ) -> None:
     async with worker_store(postgres_url) as store:
         kept, dropped = await claim(store, 6), await claim(store, 2, retain_for=0)
-        makes: list[Callable[[TaskRow], Outcome]] = [success, success, failure, failure, failure]
+        makes: list[Callable[[TaskRow], AttemptOutcome]] = [
+            success,
+            success,
+            failure,
+            failure,
+            failure,
+        ]
         outcomes = [make(row) for make, row in zip(makes, kept, strict=False)]
-        outcomes += [Outcome(kept[5], CANCELLED), success(dropped[0]), success(dropped[1])]
+        outcomes += [AttemptOutcome(kept[5], CANCELLED), success(dropped[0]), success(dropped[1])]
         stuck = {kept[0].id, kept[2].id, dropped[0].id}
         async with locked(postgres_url, *stuck):
             done = await store.finish("w", outcomes, rows=rows, wait=wait, now=at(5))
@@ -140,10 +146,10 @@ async def test_a_sweep_passes_by_what_is_locked_as_it_writes(
     async with worker_store(postgres_url) as store:
         rows = await claim(store, 3)
         sweep = store._sweep(9, at(LEASE), None, lambda key: False)
-        found = await store._write(one(sweep))
+        found = await store.autocommit(one(sweep))
         assert len(found) == 3
         async with locked(postgres_url, rows[0].id):
-            swept = await store._write(rest(sweep, found))
+            swept = await store.autocommit(rest(sweep, found))
         assert {task.id for task in swept.changed} == {row.id for row in rows[1:]}
 
 

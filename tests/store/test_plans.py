@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import Lanes
+from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.connections import in_order
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.statements import Statement
@@ -64,13 +64,13 @@ async def test_what_is_asked_again_and_again_never_scans_the_table(
     postgres_url: str, rows: int | None
 ) -> None:
     """Fails where rowlock's own connections let the planner scan the table."""
-    given = {**Lanes().look(["t"]), "now": START, "limit": 10}
+    given = {**ClaimPositions().look(["t"]), "now": START, "limit": 10}
     given |= {"rooms": [10], "holder": "w", "lease": LEASE}
     statements = {
         "claim": _postgres._claim,
         "next due": _postgres._next_due,
         "expired": PostgresStore.sql.expired,
-        "forget": PostgresStore.sql.forget,
+        "forget": PostgresStore.sql.prune,
     }
     async with analyzed(postgres_url, rows) as store, store._session() as fetch:
         for statement in statements.values():

@@ -67,7 +67,7 @@ async def work(queue: TaskQueue) -> None:
     await queue.cancel(bad)
     assert await queue.remove(kept)
     await queue._store.sweep(10)
-    await queue._store.forget(10)
+    await queue._store.prune(10)
     await queue.stop()
 
 

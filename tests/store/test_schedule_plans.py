@@ -16,7 +16,7 @@ import pytest
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres.database import PostgresStore
 from rowlock._store.schedule_statements import ScheduleRow
-from rowlock._store.schedules import End, NewSchedule, Schedules, Trigger, _row_of
+from rowlock._store.schedules import CallOutcome, NewSchedule, Schedules, Trigger, _row_of
 from rowlock._store.sqlite.database import SqliteStore
 from rowlock._store.url import async_url
 from rowlock.models import ScheduledTaskTime
@@ -176,7 +176,8 @@ def others(schedules: Schedules) -> Operations:
     waiting, paused = (f"{ROWS // 2 + i:032x}" for i in (2, 8))
     started = range(5, _BATCH * 100, 100)
     ends = [
-        End(Trigger(f"{i:032x}", START - timedelta(seconds=i)), "success", None) for i in started
+        CallOutcome(Trigger(f"{i:032x}", START - timedelta(seconds=i)), "success", None)
+        for i in started
     ]
     instant = schedules._store.to_time(START)
     times = [ScheduledTaskTime(interval_hours=1)]

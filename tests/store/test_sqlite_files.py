@@ -25,7 +25,7 @@ from rowlock import (
 )
 from rowlock._events import Event, LoopFailed, LoopRecovered
 from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.sqlite.watch import Notified
+from rowlock._store.sqlite.watch import InotifyWatcher
 from tests.support.helpers import eventually
 from tests.support.stores import execute, open_store
 
@@ -128,7 +128,7 @@ async def test_the_log_of_the_file_itself_is_watched(
 
         while await watch() < 3000:
             pass
-        assert isinstance(store._changes, Notified)
+        assert isinstance(store._changes, InotifyWatcher)
         with closing(sqlite3.connect(store._file)) as other:
             other.execute("PRAGMA user_version = 7")
         async with asyncio.timeout(10):

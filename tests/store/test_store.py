@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from rowlock import NewTask, TaskQueue
 from rowlock._ids import id_instant, new_id
-from rowlock._store.operations import Operation, Outcome, Swept
+from rowlock._store.operations import AttemptOutcome, Operation, Swept
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
@@ -601,7 +601,7 @@ async def test_in_one_batch_only_what_is_held_is_written(database: str) -> None:
         assert (
             len((await store.release("worker", [(rows[1].id, 1), (rows[2].id, 1)], START))[0]) == 2
         )
-        make: list[Callable[[TaskRow], Outcome]] = [
+        make: list[Callable[[TaskRow], AttemptOutcome]] = [
             success,
             failure,
             lambda row: failure(row, retry=False),
@@ -644,7 +644,7 @@ async def test_an_answer_without_rows_says_the_same(database: str) -> None:
 @pytest.mark.parametrize("retain_for", [0, -1])
 @pytest.mark.parametrize("asked", [False, True])
 async def test_what_was_claimed_to_run_is_told_whole_at_its_end(
-    database: str, make: Callable[[TaskRow], Outcome], retain_for: int, asked: bool
+    database: str, make: Callable[[TaskRow], AttemptOutcome], retain_for: int, asked: bool
 ) -> None:
     """Fails where what the claim left out is missing in what its end is told with."""
     given: dict[str, Any] = {
@@ -701,10 +701,10 @@ async def test_retention_counts_from_the_end(database: str, ends: str, retain_fo
         kept = await store.get(task_id)
         assert kept == (None if retain_for == 0 else task)
         if until is not None:
-            assert await store.forget(9, until - timedelta(microseconds=1)) == 0
-            assert await store.forget(9, until) == 1
+            assert await store.prune(9, until - timedelta(microseconds=1)) == 0
+            assert await store.prune(9, until) == 1
         elif retain_for < 0:
-            assert await store.forget(9, START + timedelta(days=3650)) == 0
+            assert await store.prune(9, START + timedelta(days=3650)) == 0
         assert (await store.get(task_id) is None) == (retain_for >= 0)
 
 
@@ -790,12 +790,12 @@ async def test_a_waiting_task_is_never_forgotten(database: str) -> None:
         row = await insert_and_claim(store, retain_for=1)
         await store.finish("worker", [failure(row)], now=START)
         new = await store.insert(new_row(retain_for=1, run_at=at(10 * HOUR)), START)
-        assert await store.forget(9, at(100 * HOUR)) == 0
+        assert await store.prune(9, at(100 * HOUR)) == 0
         # An ended task that goes back to pending is waiting again.
         again = await store.insert(new_row(retain_for=HOUR), START)
         assert await store.cancel(again, START)
         assert await store.retry(again, at(1))
-        assert await store.forget(9, at(100 * HOUR)) == 0
+        assert await store.prune(9, at(100 * HOUR)) == 0
         assert len([await existing(store, i) for i in (row.id, new, again)]) == 3
 
 
@@ -1063,7 +1063,7 @@ async def _sweep_with_a_pause(
         rows = yield next(sweep)
         return rows
 
-    rows = await store._write(read())
+    rows = await store.autocommit(read())
     assert len(rows) == 1
     await meanwhile()
 
@@ -1077,7 +1077,7 @@ async def _sweep_with_a_pause(
                 return done
             answer = yield step
 
-    swept = await store._write(write())
+    swept = await store.autocommit(write())
     return swept.changed
 
 
@@ -1114,9 +1114,9 @@ async def test_forget_takes_a_bounded_batch_of_the_oldest(database: str) -> None
         for task_id in reversed(ids):
             assert await store.cancel(task_id, START)
         kept = await store.insert(new_row(retain_for=-1), START)
-        assert await store.forget(10, at(HOUR)) == 10
+        assert await store.prune(10, at(HOUR)) == 10
         assert [await store.get(i) is None for i in ids] == [True] * 10 + [False] * 15
-        assert [await store.forget(10, at(HOUR)) for _ in range(3)] == [10, 5, 0]
+        assert [await store.prune(10, at(HOUR)) for _ in range(3)] == [10, 5, 0]
         assert await store.get(kept) is not None
 
 

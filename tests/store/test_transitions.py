@@ -111,7 +111,7 @@ async def _sweep(store: Store, task_id: str) -> object:
 
 
 async def _forget(store: Store, task_id: str) -> object:
-    return await store.forget(9, at(40_000_000))
+    return await store.prune(9, at(40_000_000))
 
 
 async def _remove(store: Store, task_id: str) -> object:

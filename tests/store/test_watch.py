@@ -20,7 +20,7 @@ from rowlock._events import Event
 from rowlock._loop import Loop
 from rowlock._store.sqlite import watch as _changes
 from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.sqlite.watch import _REST, Glances, Notified
+from rowlock._store.sqlite.watch import _REST, InotifyWatcher, StatWatcher
 from rowlock._store.store import Store
 from tests.support.helpers import eventually
 from tests.support.stores import new_row, open_store
@@ -32,7 +32,7 @@ _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[object]:
     """The way in which files are watched; the second one on a coarse clock."""
     if request.param == "notified":
-        return Notified
+        return InotifyWatcher
     monkeypatch.setitem(sys.modules, "inotify_simple", None)
     stat = os.stat
 
@@ -46,7 +46,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type
         )
 
     monkeypatch.setattr("rowlock._store.sqlite.watch.os.stat", coarse)
-    return Glances
+    return StatWatcher
 
 
 class Watching:
@@ -111,7 +111,7 @@ def test_the_last_glance_is_after_the_tick(tmp_path: Path, monkeypatch: pytest.M
     log.touch()
     now = 100.0
     monkeypatch.setattr(_changes, "time", SimpleNamespace(monotonic=lambda: now))
-    glances = Glances(str(log))
+    glances = StatWatcher(str(log))
     assert glances._has_changed()
     now += 3600
     assert glances._has_changed()
@@ -158,11 +158,11 @@ async def test_who_writes_does_not_wait_for_the_end_of_a_look(
 
     glimpsing = SimpleNamespace(**vars(time) | {"sleep": glimpse})
     monkeypatch.setattr("rowlock._store.sqlite.database.time", glimpsing)
-    monkeypatch.setattr("rowlock._store.sqlite.watch._PATIENCE", 60.0)
+    monkeypatch.setattr("rowlock._store.sqlite.watch._SPIN", 60.0)
     async with open_store(sqlite_url) as store, Watching(store).running():
         assert isinstance(store, SqliteStore)
         changes = store._changes
-        assert isinstance(changes, Notified)
+        assert isinstance(changes, InotifyWatcher)
 
         async def looks() -> bool:
             if changes._pause == _REST:
@@ -171,7 +171,7 @@ async def test_who_writes_does_not_wait_for_the_end_of_a_look(
             return looking.is_set()
 
         await eventually(looks)
-        monkeypatch.setattr("rowlock._store.sqlite.watch._PATIENCE", 0.0)
+        monkeypatch.setattr("rowlock._store.sqlite.watch._SPIN", 0.0)
         async with asyncio.timeout(10):
             await store.insert(new_row())
 
@@ -188,7 +188,7 @@ async def test_where_nothing_can_be_watched_the_file_is_looked_at(
         watching = Watching(store)
         async with watching.running():
             assert isinstance(store, SqliteStore)
-            assert type(store._changes) is Glances
+            assert type(store._changes) is StatWatcher
 
 
 @_LINUX

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from rowlock._endings import Ending
+from rowlock._endings import HandlerResult
 from rowlock._store.statements import TaskRow
 from rowlock._worker.pool import Job, Pool
 
@@ -26,12 +26,12 @@ class Owner:
     """Notes what a pool tells its worker."""
 
     def __init__(self) -> None:
-        self.endings: list[tuple[Job, Ending]] = []
+        self.endings: list[tuple[Job, HandlerResult]] = []
         self.given_back: list[Job] = []
         self.failures: list[BaseException] = []
         self.refills = 0
 
-    def finished(self, job: Job, ending: Ending) -> None:
+    def finished(self, job: Job, ending: HandlerResult) -> None:
         self.endings.append((job, ending))
 
     def progressed(self, job: Job) -> None:

@@ -96,7 +96,7 @@ def no_compare_and_set() -> None:
     ) -> Advance:
         operation = self._advance(ours, limit, now, rooms)
         rows = await self._store.read(one(*next(operation)))
-        return await self._store.together(rest(operation, rows))
+        return await self._store.transaction(rest(operation, rows))
 
     patch(ScheduleStatements, "__init__", broken)
     patch(Schedules, "add", persist)
@@ -136,7 +136,7 @@ def two_transactions() -> None:
     ) -> Advance:
         done = await original(self, ours, limit, now, rooms)
         while later:
-            await self._store.together(create(self, *later.pop()))
+            await self._store.transaction(create(self, *later.pop()))
         return done
 
     patch(Schedules, "_create", postpone)

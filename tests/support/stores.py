@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 
-from rowlock._endings import Ending
+from rowlock._endings import HandlerResult
 from rowlock._ids import new_id
-from rowlock._store.operations import NewRow, Outcome
+from rowlock._store.operations import AttemptOutcome, NewRow
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
@@ -78,14 +78,16 @@ async def insert_and_claim(store: Store, *, holder: str = "worker", **overrides:
     return await claim_one(store, holder=holder)
 
 
-def success(row: TaskRow, result: str | None = '"done"') -> Outcome:
+def success(row: TaskRow, result: str | None = '"done"') -> AttemptOutcome:
     """The row's attempt returned."""
-    return Outcome(row, Ending(result=result))
+    return AttemptOutcome(row, HandlerResult(result=result))
 
 
-def failure(row: TaskRow, *, retry: bool = True) -> Outcome:
+def failure(row: TaskRow, *, retry: bool = True) -> AttemptOutcome:
     """The row's attempt raised."""
-    return Outcome(row, Ending(error='{"name":"ValueError","message":"no"}', retry=retry))
+    return AttemptOutcome(
+        row, HandlerResult(error='{"name":"ValueError","message":"no"}', retry=retry)
+    )
 
 
 async def existing(store: Store, task_id: str) -> Task:

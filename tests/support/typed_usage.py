@@ -19,13 +19,13 @@ from rowlock import (
     HandlerError,
     HandlerOptions,
     InvalidPayloadError,
-    Limits,
     NewTask,
     RowlockError,
     RunningTask,
     ScheduledTaskInfo,
     ScheduledTaskState,
     ScheduledTaskTime,
+    SizeLimits,
     SortDirection,
     SortProperty,
     Task,
@@ -54,7 +54,7 @@ QUEUES = (
         poll_interval=timedelta(milliseconds=200),
         max_lost_workers=3,
         stop_timeout=timedelta(seconds=30),
-        limits=Limits(payload_bytes=1024 * 1024, depth=16),
+        limits=SizeLimits(payload_bytes=1024 * 1024, depth=16),
     ),
 )
 

@@ -12,13 +12,13 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from rowlock import HandlerOptions, InvalidArgumentError, Limits, Task, TaskQueue, TaskStatus
-from rowlock._endings import CANCELLED, Ending
+from rowlock import HandlerOptions, InvalidArgumentError, SizeLimits, Task, TaskQueue, TaskStatus
+from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._events import Events
 from rowlock._executors.handler import Handler
 from rowlock._executors.in_process import _Process
 from rowlock._executors.messages import pack
-from rowlock._store.operations import Outcome
+from rowlock._store.operations import AttemptOutcome
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
@@ -70,11 +70,11 @@ async def test_a_request_is_seen_by_its_holder_and_attempt_only(database: str) -
     async with open_store(database) as store:
         row = await insert_and_claim(store)
         other = await insert_and_claim(store)
-        assert await store.asked("worker", [(row.id, 1)]) == set()
+        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
         await ask(store, row)
-        assert await store.asked("worker", [(row.id, 1), (other.id, 1)]) == {row.id}
-        assert await store.asked("worker", [(row.id, 2)]) == set()
-        assert await store.asked("other", [(row.id, 1)]) == set()
+        assert await store.cancel_requests("worker", [(row.id, 1), (other.id, 1)]) == {row.id}
+        assert await store.cancel_requests("worker", [(row.id, 2)]) == set()
+        assert await store.cancel_requests("other", [(row.id, 1)]) == set()
         assert (await existing(store, row.id)).date_modified == at(0)
 
 
@@ -90,7 +90,7 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
         outcome = {
             "failure": failure(row),
             "final failure": failure(row, retry=False),
-            "cancelled": Outcome(row, CANCELLED),
+            "cancelled": AttemptOutcome(row, CANCELLED),
         }[how]
         done = (await store.finish("worker", [outcome], now=at(LEASE))).tasks
         changed = [task for task in done.values() if task is not None]
@@ -115,7 +115,7 @@ async def test_a_request_is_honoured_whatever_ends_the_attempt(
         assert (task.date_completed, task.result) == (None, None)
         assert (task.retries_remaining, task.attempt) == (3, 1)
         assert task.date_retain_until == (None if retain_for == -1 else at(LEASE + 60_000))
-        assert await store.asked("worker", [(row.id, 1)]) == set()
+        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
         assert await store.claim("worker", {"t": 1}, LEASE, at(NEVER)) == []
 
 
@@ -140,7 +140,7 @@ async def test_a_success_of_the_holder_wins(database: str, retain_for: int) -> N
         task = done[row.id]
         assert task is not None
         assert (task.status, task.result, task.date_cancelled) == ("success", "done", None)
-        assert await store.asked("worker", [(row.id, 1)]) == set()
+        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
 
 
 @pytest.mark.parametrize("retain_for", [-1, 0])
@@ -152,8 +152,12 @@ async def test_a_stale_attempt_cancels_nothing(database: str, retain_for: int) -
         second = await claim_one(store)
         await ask(store, second)
         before = await stored(database)
-        assert (await store.finish("worker", [Outcome(first, CANCELLED)], now=at(20))).tasks == {}
-        assert (await store.finish("other", [Outcome(second, CANCELLED)], now=at(20))).tasks == {}
+        assert (
+            await store.finish("worker", [AttemptOutcome(first, CANCELLED)], now=at(20))
+        ).tasks == {}
+        assert (
+            await store.finish("other", [AttemptOutcome(second, CANCELLED)], now=at(20))
+        ).tasks == {}
         assert (await store.release("worker", [(first.id, 1)], at(20)))[0] == []
         assert await stored(database) == before
 
@@ -168,7 +172,7 @@ async def test_nothing_of_a_request_is_left_after_a_retry(database: str) -> None
             assert await store.retry(row.id, at(0)) is not None
             again = await claim_one(store)
             assert (again.id, again.attempt, again.cancel_requested) == (row.id, 2, None)
-            assert await store.asked("worker", [(row.id, 2)]) == set()
+            assert await store.cancel_requests("worker", [(row.id, 2)]) == set()
             done = (await store.finish("worker", [failure(again)], now=at(20))).tasks
             task = done[row.id]
             assert task is not None
@@ -183,7 +187,7 @@ async def test_a_success_leaves_no_request(database: str) -> None:
         await store.finish("worker", [success(row)], now=at(20))
         (values,) = await stored(database)
         assert "cancelled" not in str(values)
-        assert await store.asked("worker", [(row.id, 1)]) == set()
+        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
 
 
 async def test_without_running_a_processing_task_is_left_alone(database: str) -> None:
@@ -211,7 +215,7 @@ async def test_running_leaves_ended_tasks_alone(database: str) -> None:
         outcomes = [
             success(rows[0]),
             failure(rows[1], retry=False),
-            Outcome(rows[2], CANCELLED),
+            AttemptOutcome(rows[2], CANCELLED),
         ]
         await store.finish("worker", outcomes, now=at(10))
         before = await stored(database)
@@ -226,7 +230,7 @@ async def test_asking_twice_is_harmless(database: str) -> None:
         row = await insert_and_claim(store)
         await ask(store, row)
         await ask(store, row)
-        assert await store.asked("worker", [(row.id, 1)]) == {row.id}
+        assert await store.cancel_requests("worker", [(row.id, 1)]) == {row.id}
         assert (await finish(store, row, "failure")).status == "cancelled"
         assert await store.cancel(row.id, at(LEASE + 1), running=True) is None
 
@@ -539,7 +543,12 @@ async def test_a_request_while_the_claim_is_under_way(
 async def test_a_busy_worker_looks_no_longer_than_it_has_to(database: str) -> None:
     """Fails where it looks again for as long as it holds anything that was claimed just now."""
     settings = WorkerSettings(
-        lease=60, sweep_interval=60, poll_interval=60, stop_timeout=1, notify=False, limits=Limits()
+        lease=60,
+        sweep_interval=60,
+        poll_interval=60,
+        stop_timeout=1,
+        notify=False,
+        limits=SizeLimits(),
     )
     async with open_store(database) as store:
         worker = Worker(store, Events(), settings, lambda _: False)
@@ -547,7 +556,7 @@ async def test_a_busy_worker_looks_no_longer_than_it_has_to(database: str) -> No
         for _ in range(8):
             job = Job(await insert_and_claim(store), time.monotonic(), cast(Pool, None))
             worker._held[job.key] = job
-            if await worker.heed():
+            if await worker.handle_cancel_requests():
                 return
     pytest.fail("it looks for ever")
 
@@ -562,7 +571,7 @@ def payload_json(marks: Path) -> str:
 async def test_a_task_that_waits_for_a_slot_is_cancelled_at_once(tmp_path: Path) -> None:
     owner = Owner()
     handler = Handler.resolve("t", HANDLERS, "polite_async", HandlerOptions(max_worker_count=1))
-    pool = ConcurrentPool(handler, Limits(), owner)
+    pool = ConcurrentPool(handler, SizeLimits(), owner)
     first, second = (tmp_path / "first", tmp_path / "second")
     first.mkdir()
     second.mkdir()
@@ -576,7 +585,7 @@ async def test_a_task_that_waits_for_a_slot_is_cancelled_at_once(tmp_path: Path)
     (first / "go").touch()
     await eventually(lambda: len(owner.endings) == 2, timeout=TIMEOUT)
     await pool.close()
-    assert owner.endings == [(waits, CANCELLED), (runs, Ending(result='"done"'))]
+    assert owner.endings == [(waits, CANCELLED), (runs, HandlerResult(result='"done"'))]
     assert not (second / "began").exists()
 
 
@@ -602,7 +611,7 @@ async def test_a_process_that_is_told_at_once(
     monkeypatch.setattr(_Process, "send", send_together)
     owner = Owner()
     options = HandlerOptions(executor="process", max_worker_count=1, cancel_timeout=5000)
-    pool = SlotPool(Handler.resolve("t", HANDLERS, handler, options), Limits(), owner)
+    pool = SlotPool(Handler.resolve("t", HANDLERS, handler, options), SizeLimits(), owner)
     for n in range(3):
         path = tmp_path / str(n)
         path.mkdir()

@@ -110,7 +110,7 @@ async def test_a_group_of_creates_is_cancelled(
     """Fails if its callers, or those who come after them, wait for ever."""
     async with open_store(database) as store:
         inserts = Inserts(store)
-        insert, together = store.insert, store.insert_together
+        insert, together = store.insert, store.insert_group
         gate, under_way = asyncio.Event(), asyncio.Event()
 
         async def held(row: Any, **options: Any) -> str:
@@ -122,12 +122,12 @@ async def test_a_group_of_creates_is_cancelled(
             await asyncio.Event().wait()
 
         monkeypatch.setattr(store, "insert", held)
-        monkeypatch.setattr(store, "insert_together", hung)
+        monkeypatch.setattr(store, "insert_group", hung)
         callers = [asyncio.create_task(inserts.insert(new_row())) for _ in range(4)]
         await eventually(lambda: len(inserts._waiting) == 3)
         gate.set()
         await under_way.wait()
-        monkeypatch.setattr(store, "insert_together", together)
+        monkeypatch.setattr(store, "insert_group", together)
         late = asyncio.create_task(inserts.insert(new_row()))
         await eventually(lambda: inserts._waiting)
         cancel_named("rowlock inserts")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from rowlock import NewTask, TaskQueue, TaskStatus
-from rowlock._store.operations import Finished, Outcome
+from rowlock._store.operations import AttemptOutcome, Finished
 from rowlock._store.statements import TaskRow
 from rowlock._store.store import Store
-from rowlock._worker.contention import Processor
+from rowlock._worker.contention import CpuPressure
 from tests.support.helpers import eventually
 
 
@@ -30,7 +30,7 @@ def test_who_waits_far_longer_than_it_runs_is_crowded(
     monkeypatch.setattr("rowlock._worker.contention._STATISTICS", file)
     monkeypatch.setattr("rowlock._worker.contention.time.monotonic", lambda: now)
     file.write_text("7000000 9000000 3\n")
-    processor = Processor()
+    processor = CpuPressure()
     file.write_text(f"{7_000_000 + ran * 1_000_000} {9_000_000 + waited * 1_000_000} 5\n")
     now += 0.09
     assert not processor.is_crowded()  # it was asked too soon to know
@@ -51,7 +51,7 @@ def test_where_nothing_is_known_nothing_is_crowded(
     monkeypatch.setattr("rowlock._worker.contention.time.monotonic", lambda: now)
     if content is not None:
         file.write_text(content)
-    processor = Processor()
+    processor = CpuPressure()
     now += 1
     assert not processor.is_crowded()
 
@@ -71,7 +71,7 @@ class Watched:
             return await claim(store, *arguments, **options)
 
         async def held(
-            store: Store, holder: str, outcomes: Sequence[Outcome], **options: Any
+            store: Store, holder: str, outcomes: Sequence[AttemptOutcome], **options: Any
         ) -> Finished:
             self.batches.append(len(outcomes))
             await self.gate.wait()
@@ -101,7 +101,7 @@ async def finishing(
 def waits(queue: TaskQueue) -> bool:
     """Whether somebody waits for a turn."""
     assert queue._worker is not None
-    return bool(queue._worker._turns._lock._waiters)
+    return bool(queue._worker._gate._lock._waiters)
 
 
 @pytest.mark.parametrize("crowded", [True, False])
@@ -109,7 +109,7 @@ async def test_a_claim_waits_for_a_finish_only_where_it_is_crowded(
     database: str, monkeypatch: pytest.MonkeyPatch, crowded: bool
 ) -> None:
     """Fails if it always waits, and if it never does."""
-    monkeypatch.setattr(Processor, "is_crowded", lambda self: crowded)
+    monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: crowded)
     monkeypatch.setattr("rowlock._worker.contention._LONGEST", 60)
     async with finishing(database, monkeypatch) as (queue, watched):
         before = watched.claims
@@ -125,7 +125,7 @@ async def test_what_hangs_does_not_keep_the_turn(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if a claim waits for its turn without end."""
-    monkeypatch.setattr(Processor, "is_crowded", lambda self: True)
+    monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: True)
     async with finishing(database, monkeypatch) as (queue, watched):
         before = watched.claims
         await queue.create("t")
@@ -136,7 +136,7 @@ async def test_nothing_is_claimed_after_a_stop_for_which_the_turn_came_too_late(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if it is asked only before the turn whether the worker stops."""
-    monkeypatch.setattr(Processor, "is_crowded", lambda self: True)
+    monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: True)
     monkeypatch.setattr("rowlock._worker.contention._LONGEST", 60)
     async with finishing(database, monkeypatch) as (queue, watched):
         before = watched.claims
@@ -154,7 +154,7 @@ async def test_large_results_are_written_in_several_batches(
 ) -> None:
     """Fails if only their number bounds a batch."""
     monkeypatch.setattr("rowlock._worker.worker.FINISH_LENGTH", 30)
-    monkeypatch.setattr(Processor, "is_crowded", lambda self: False)
+    monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: False)
     async with finishing(database, monkeypatch) as (queue, watched):
         await queue.create_many(NewTask("t", "x" * 20, retain_for=-1) for _ in range(5))
         worker = queue._worker

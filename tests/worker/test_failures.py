@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from rowlock import HandlerError, Task, TaskAttempt, TaskQueue
-from rowlock._endings import CANCELLED, Ending, brief, describe
-from rowlock._store.operations import Outcome
+from rowlock._endings import CANCELLED, HandlerResult, brief, describe
+from rowlock._store.operations import AttemptOutcome
 from rowlock._store.statements import KEEP_IF_FAILED, MOST_ATTEMPTS, TaskRow
 from rowlock._store.store import Store
 from rowlock._worker.failures import trace
-from rowlock.models import Limits, TaskError
+from rowlock.models import SizeLimits, TaskError
 from tests.support.helpers import eventually
 from tests.support.stores import (
     LEASE,
@@ -76,12 +76,12 @@ async def fail(store: Store, row: TaskRow) -> None:
 
 
 async def time_out(store: Store, row: TaskRow) -> None:
-    ending = Ending(error='{"name":"TimeoutError","message":"late"}', late=True)
-    await store.finish("worker", [Outcome(row, ending)], now=at(LEASE))
+    ending = HandlerResult(error='{"name":"TimeoutError","message":"late"}', late=True)
+    await store.finish("worker", [AttemptOutcome(row, ending)], now=at(LEASE))
 
 
 async def cancel(store: Store, row: TaskRow) -> None:
-    await store.finish("worker", [Outcome(row, CANCELLED)], now=at(LEASE))
+    await store.finish("worker", [AttemptOutcome(row, CANCELLED)], now=at(LEASE))
 
 
 async def release(store: Store, row: TaskRow) -> None:
@@ -207,7 +207,7 @@ def test_a_long_error_is_kept_cut_short() -> None:
         except ValueError as error:
             raise HandlerError("y" * 9000, properties={"z": "z" * 5000}) from error
     except HandlerError as error:
-        whole = describe(error, "module.handler", Limits(error_bytes=100_000))
+        whole = describe(error, "module.handler", SizeLimits(error_bytes=100_000))
     short = brief(whole)
     assert short is not None
     assert len(whole) > 20_000 > 6000 > len(short)
@@ -236,7 +236,7 @@ async def test_without_retain_for_a_failed_task_is_kept(
             assert task == done.tasks[row.id]
             until = None if keep < 0 else at(1) + timedelta(milliseconds=keep)
             assert task.date_retain_until == until
-            assert await store.forget(9, at(DAY)) == (keep == 0)
+            assert await store.prune(9, at(DAY)) == (keep == 0)
 
 
 async def test_without_retain_for_a_lost_task_is_kept(database: str) -> None:
@@ -261,8 +261,10 @@ async def test_without_retain_for_a_cancelled_task_is_removed(
             row = await claim_one(store)
             if asked:
                 await store.cancel(row.id, at(1), running=True)
-            ending = Ending(error='{"name":"E","message":"m"}') if asked else CANCELLED
-            task = (await store.finish("worker", [Outcome(row, ending)], now=at(2))).tasks[row.id]
+            ending = HandlerResult(error='{"name":"E","message":"m"}') if asked else CANCELLED
+            task = (await store.finish("worker", [AttemptOutcome(row, ending)], now=at(2))).tasks[
+                row.id
+            ]
         assert task is not None
         assert task.status == "cancelled"
         assert await execute(database, "SELECT id FROM rowlock_task") == []

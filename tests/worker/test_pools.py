@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rowlock import HandlerOptions, Limits
-from rowlock._endings import CANCELLED, NOTHING, Ending
+from rowlock import HandlerOptions, SizeLimits
+from rowlock._endings import CANCELLED, NOTHING, HandlerResult
 from rowlock._executors.base import Executor
 from rowlock._executors.context import Link
 from rowlock._executors.handler import Handler
@@ -21,7 +21,7 @@ from rowlock._worker.slot_pool import SlotPool
 from tests.support.helpers import eventually
 from tests.support.pools import Owner, job_for
 
-Run = Callable[["Scripted"], Ending | None]
+Run = Callable[["Scripted"], HandlerResult | None]
 
 
 class Scripted(Executor):
@@ -34,7 +34,7 @@ class Scripted(Executor):
     one_task_only = False
 
     @property
-    def worn(self) -> bool:
+    def needs_replacement(self) -> bool:
         return self.used and self.one_task_only
 
     async def start(self) -> None:
@@ -42,7 +42,7 @@ class Scripted(Executor):
         if self.fails_to_start:
             raise RuntimeError("no start")
 
-    async def run(self, row: TaskRow, link: Link) -> Ending | None:
+    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
         self.used = True
         return type(self).run_one(self)
 
@@ -67,7 +67,7 @@ def make_pool(**options: Any) -> tuple[SlotPool, Owner]:
         "sqrt",
         HandlerOptions(executor="process", **{"max_worker_count": 1, **options}),
     )
-    return SlotPool(handler, Limits(), owner), owner
+    return SlotPool(handler, SizeLimits(), owner), owner
 
 
 def submit(pool: Pool) -> Job:
@@ -139,7 +139,7 @@ async def test_what_a_worker_could_not_begin_goes_back(scripted: type[Scripted])
 async def test_a_defect_of_an_executor_ends_the_attempt(scripted: type[Scripted]) -> None:
     """Fails where the job is forgotten: its lease is extended for ever."""
 
-    def fail(self: Scripted) -> Ending:
+    def fail(self: Scripted) -> HandlerResult:
         raise AssertionError("a defect")
 
     scripted.run_one = staticmethod(fail)
@@ -203,7 +203,7 @@ async def waiting_pool(
     """A pool whose one worker runs a job, before others that wait for `age` seconds."""
     gate = asyncio.Event()
 
-    async def run(self: Scripted, row: TaskRow, link: Link) -> Ending | None:
+    async def run(self: Scripted, row: TaskRow, link: Link) -> HandlerResult | None:
         await gate.wait()
         return NOTHING
 

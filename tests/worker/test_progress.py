@@ -11,9 +11,9 @@ import pytest
 from rowlock import (
     DatabaseUnavailableError,
     HandlerOptions,
-    Limits,
     NewTask,
     RowlockError,
+    SizeLimits,
     TaskProgress,
     TaskQueue,
     TaskStatus,
@@ -297,7 +297,7 @@ async def test_what_is_no_json_is_refused(database: str, kind: str) -> None:
         ),
         "message": "InvalidArgumentError",
     }
-    limits = Limits(progress_bytes=200, depth=8)
+    limits = SizeLimits(progress_bytes=200, depth=8)
     async with two_nodes(database, limits=limits) as (node, other):
         await node.register_handler("t", **handler_of("bad", kind))
         await node.start()

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import pytest
 
-from rowlock import HandlerOptions, Limits, NewTask, TaskQueue, TaskStatus
+from rowlock import HandlerOptions, NewTask, SizeLimits, TaskQueue, TaskStatus
 from rowlock._executors.handler import Handler
 from rowlock._worker import pool as _pools
-from rowlock._worker import quarantine as _solo
+from rowlock._worker import quarantine as _quarantine
 from rowlock._worker import worker as _worker
 from rowlock._worker.concurrent_pool import ConcurrentPool
 from rowlock._worker.pool import Pool
-from rowlock._worker.quarantine import Solo
+from rowlock._worker.quarantine import Quarantine
 from tests.support import worker_handlers
 from tests.support.helpers import eventually
 from tests.support.pools import Owner, job_for
@@ -30,7 +30,7 @@ BOUND = 3
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No try is long, however busy the machine: the tests that want one say so."""
-    monkeypatch.setattr(_solo, "_SECONDS", 60.0)
+    monkeypatch.setattr(_quarantine, "_SECONDS", 60.0)
 
 
 @asynccontextmanager
@@ -154,7 +154,7 @@ async def test_others_begin_when_it_takes_long(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where it keeps its worker to itself for as long as it runs."""
-    monkeypatch.setattr(_solo, "_SECONDS", 0.3)
+    monkeypatch.setattr(_quarantine, "_SECONDS", 0.3)
     async with open_queue(database) as queue:
         suspect, others = await create(queue, database, lost=BOUND - 1)
         await queue.start()
@@ -195,7 +195,7 @@ async def test_what_fails_again_and_again_lets_others_begin(
     database: str, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """Fails where all tries of what fails by itself are made alone."""
-    monkeypatch.setattr(_solo, "_SECONDS", 0.1)
+    monkeypatch.setattr(_quarantine, "_SECONDS", 0.1)
     async with open_queue(database, retry_interval=0) as queue:
         options = HandlerOptions(timeout=1 + int(seconds * 1000))
         await queue.register_handler("failing", HANDLERS, "sleep_long", options=options)
@@ -211,7 +211,7 @@ async def test_a_try_that_has_not_begun_is_still_alone(
     database: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Fails where its time passes, or its only chance, while its worker starts."""
-    monkeypatch.setattr(_solo, "_SECONDS", 0.2)
+    monkeypatch.setattr(_quarantine, "_SECONDS", 0.2)
     starts = 0
 
     async def start() -> None:
@@ -221,7 +221,7 @@ async def test_a_try_that_has_not_begun_is_still_alone(
             await asyncio.sleep(0.5)
         elif starts == 1:
             raise RuntimeError("no start")
-        monkeypatch.setattr(_solo, "_SECONDS", 60.0)
+        monkeypatch.setattr(_quarantine, "_SECONDS", 60.0)
 
     monkeypatch.setattr(worker_handlers, "start", start, raising=False)
     options = HandlerOptions(initialise_method="start", max_worker_count=1)
@@ -245,7 +245,7 @@ async def test_a_pile_of_last_tries_is_not_put_back_again_and_again(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where each claim takes all that is due, to put back all but one."""
-    monkeypatch.setattr(_solo, "_WARY", 60.0)
+    monkeypatch.setattr(_quarantine, "_WARY", 60.0)
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(30))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
@@ -337,8 +337,8 @@ async def test_who_is_alone(
 ) -> None:
     name = "echo" if executor == "async" else "in_thread"
     handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
-    job = job_for(ConcurrentPool(handler, Limits(), Owner()), lost_workers=lost)
-    assert (Solo(bound).choose([job]) is job) == alone
+    job = job_for(ConcurrentPool(handler, SizeLimits(), Owner()), lost_workers=lost)
+    assert (Quarantine(bound).choose([job]) is job) == alone
 
 
 async def test_where_all_run_in_processes_nobody_is_alone(database: str, tmp_path: Path) -> None:

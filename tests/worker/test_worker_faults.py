@@ -12,8 +12,8 @@ import pytest
 from rowlock import (
     DatabaseUnavailableError,
     HandlerOptions,
-    Limits,
     NewTask,
+    SizeLimits,
     Task,
     TaskQueue,
     TaskStatus,
@@ -236,7 +236,7 @@ async def test_a_slot_that_is_woken_as_its_time_runs_out() -> None:
         HandlerOptions(executor="thread", max_worker_count=1, idle_shutdown_timeout=200),
     )
     owner = Owner()
-    pool = SlotPool(handler, Limits(), owner)
+    pool = SlotPool(handler, SizeLimits(), owner)
     pool.submit(job_for(pool))
     await eventually(lambda: len(owner.endings) == 1 and len(pool._idle) == 1)
 

@@ -34,12 +34,12 @@ class Inserts:
         """Whether the task would have an INSERT of its own, and at once."""
         return row.key is None and not self._busy
 
-    async def insert(self, row: NewRow, *, tell: bool = False) -> str:
+    async def insert(self, row: NewRow, *, notify: bool = False) -> str:
         """Store a task; return its id, or that of the task that has its key.
 
         Args:
             row: the task.
-            tell: give the hint to other processes with it; only for one that goes alone.
+            notify: give the hint to other processes with it; only for one that goes alone.
         """
         if row.key is not None:
             return await self._store.insert(row)
@@ -50,7 +50,7 @@ class Inserts:
             return row.id
         self._busy = True
         try:
-            return await self._store.insert(row, tell=tell)
+            return await self._store.insert(row, notify=notify)
         finally:
             if self._waiting:
                 # In a task of its own: a caller that is cancelled must not take others with it.
@@ -79,7 +79,7 @@ class Inserts:
             return
         try:
             with self._size.statement(len(batch)):
-                await self._store.insert_together([row for row, _ in batch])
+                await self._store.insert_group([row for row, _ in batch])
         except asyncio.CancelledError:
             # Somebody else's: those who wait for these rows were not meant, and must hear of it.
             _fail(batch, DatabaseUnavailableError("cancelled; the task is stored, or is not"))

@@ -12,23 +12,23 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
-from rowlock._endings import Ending, raised, returned
+from rowlock._endings import HandlerResult, raised, returned
 from rowlock._executors.context import Link, RunningTask, running_task
 from rowlock._executors.handler import Handler, result_of
 from rowlock._json import loads
 from rowlock._store.statements import TaskRow
-from rowlock.models import Limits, class_name, message_of
+from rowlock.models import SizeLimits, class_name, message_of
 
 
 class Executor(ABC):
     """One worker for the handlers of one type."""
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: SizeLimits) -> None:
         self._handler = handler
         self._limits = limits
 
     @property
-    def worn(self) -> bool:
+    def needs_replacement(self) -> bool:
         """Whether it is to be replaced by a new one before the next handler."""
         return False
 
@@ -37,10 +37,10 @@ class Executor(ABC):
         """Begin, with the `initialise_method`, whose error is raised."""
 
     @abstractmethod
-    async def run(self, row: TaskRow, link: Link) -> Ending | None:
+    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
         """Run the handler for a row as it was claimed; None if it could not begin."""
 
-    async def settle(self) -> None:
+    async def wait_until_free(self) -> None:
         """Wait until the next handler can run."""
         return
 
@@ -74,7 +74,7 @@ class Executor(ABC):
         )
         return running, (payload,) if self._handler.takes_payload else ()
 
-    def _late(self) -> Ending:
+    def _late(self) -> HandlerResult:
         timeout = self._handler.options.timeout
         error = TimeoutError(f"the handler ran longer than its timeout of {timeout} ms")
         return replace(raised(error, self._handler.source, self._limits), late=True)
@@ -99,7 +99,7 @@ class InLoop(Executor):
             if inspect.isawaitable(answer):
                 await answer
 
-    async def run(self, row: TaskRow, link: Link) -> Ending:
+    async def run(self, row: TaskRow, link: Link) -> HandlerResult:
         handler = self._handler
         timeout = handler.options.timeout
         limit: asyncio.Timeout | None = None
@@ -136,7 +136,7 @@ class InThread(Executor):
     process from ending.
     """
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: SizeLimits) -> None:
         super().__init__(handler, limits)
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = (
             SimpleQueue()
@@ -154,7 +154,7 @@ class InThread(Executor):
         if function is not None:
             await self._submit(lambda: _call(self._context, function))
 
-    async def run(self, row: TaskRow, link: Link) -> Ending:
+    async def run(self, row: TaskRow, link: Link) -> HandlerResult:
         handler = self._handler
         try:
             running, arguments = self._running(row, link)
@@ -173,7 +173,7 @@ class InThread(Executor):
             return raised(error, handler.source, self._limits)
         return returned(result, handler.source, self._limits)
 
-    async def settle(self) -> None:
+    async def wait_until_free(self) -> None:
         # It cannot be stopped: the slot stays taken until it returns.
         if self._overdue is not None:
             await asyncio.wait({self._overdue})

@@ -24,7 +24,7 @@ from rowlock._executors.logs import forward
 from rowlock._executors.messages import Inbox, pack
 from rowlock._json import loads
 from rowlock.errors import LeaseLostError
-from rowlock.models import HandlerOptions, Limits
+from rowlock.models import HandlerOptions, SizeLimits
 
 # A lock does not go to who waits longest: a flood of records would keep it.
 _YIELD = 0.0005
@@ -163,7 +163,7 @@ class Child:
             self._set_up(json.loads(setup))
             self._hook(self._handler.initialise)
         except BaseException as error:
-            self.send(None, b"failed", describe(error, "rowlock", Limits()).encode())
+            self.send(None, b"failed", describe(error, "rowlock", SizeLimits()).encode())
             self._exit(1)
         self.send(None, b"ready", b"%d" % self._pid)
         while isinstance(run := self._messages.get(), _Run):
@@ -192,7 +192,7 @@ class Child:
             os.close(stdout)
         sys.argv[:] = setup["argv"]
         forward(setup["logging"], setup["task_type"], self._task, self.log)
-        self._limits = Limits(**setup["limits"])
+        self._limits = SizeLimits(**setup["limits"])
         self._cwd = os.getcwd()
         options = HandlerOptions(**setup["options"])
         token = importing.set(True)
@@ -294,7 +294,7 @@ class _Run:
         self._parts = parts
         self._coroutine: asyncio.Task[Any] | None = None
 
-    def prepare(self, limits: Limits) -> RunningTask:
+    def prepare(self, limits: SizeLimits) -> RunningTask:
         """Return what the handler sees of its task."""
         id, type, attempt, payload, progress, schedule_id, scheduled_for = (
             part.decode() for part in self._parts

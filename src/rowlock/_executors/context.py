@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rowlock import _arguments as check
 from rowlock._json import dumps, loads
 from rowlock.errors import RowlockError
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 
 
 class Link(Protocol):
@@ -68,7 +68,7 @@ class RunningTask:
         progress: str | None,
         schedule_id: str | None,
         link: Link,
-        limits: Limits,
+        limits: SizeLimits,
     ) -> None:
         self.id = id
         self.type = type
@@ -112,7 +112,7 @@ class RunningTask:
                 another one is given.
 
         Raises:
-            InvalidPayloadError: not JSON, or over `Limits.progress_bytes`.
+            InvalidPayloadError: not JSON, or over `SizeLimits.progress_bytes`.
             InvalidArgumentError: `message` is no text.
             LeaseLostError: the attempt no longer holds its task, so the handler may as well end.
         """

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from rowlock._endings import Ending, describe
+from rowlock._endings import HandlerResult, describe
 from rowlock._executors import logs as _logs
 from rowlock._executors.base import Executor
 from rowlock._executors.context import Link
@@ -21,7 +21,7 @@ from rowlock._executors.messages import Inbox, pack
 from rowlock._executors.supervisor import KILL
 from rowlock._store.statements import TaskRow
 from rowlock.errors import WorkerProcessError
-from rowlock.models import Limits, TaskError
+from rowlock.models import SizeLimits, TaskError
 
 # Of a worker that was told to end: its `shutdown_method` may have connections to close.
 _STOP_TIMEOUT = 10.0
@@ -43,14 +43,14 @@ class InProcess(Executor):
     and no other. What goes to and fro is the stored JSON.
     """
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: SizeLimits) -> None:
         super().__init__(handler, limits)
         self._process: _Process | None = None
         self._dead = False
         self._used_up = False
 
     @property
-    def worn(self) -> bool:
+    def needs_replacement(self) -> bool:
         return self._used_up or self._dead or self._started.exiting
 
     async def start(self) -> None:
@@ -64,7 +64,7 @@ class InProcess(Executor):
         (pid,) = await self._process.answer(b"ready", "before its first task")
         self._process.pid = int(pid)
 
-    async def run(self, row: TaskRow, link: Link) -> Ending | None:
+    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
         process = self._started
         timeout = self._handler.options.timeout
         process.begun = False
@@ -93,11 +93,11 @@ class InProcess(Executor):
             if not process.begun:
                 return None
             text = describe(death, self._handler.source, self._limits)
-            return Ending(error=text, lost=True)
+            return HandlerResult(error=text, lost=True)
         finally:
             process.link = None
         self._used_up = b"worn" in flags
-        return Ending(_text(result), _text(error), retry=b"final" not in flags)
+        return HandlerResult(_text(result), _text(error), retry=b"final" not in flags)
 
     def interrupt(self) -> None:
         self._started.send(b"cancel")
@@ -304,7 +304,7 @@ def _command(task_type: str) -> Sequence[str]:
     return [sys.executable, *flags, "-c", _CODE, path, str(os.getpid()), "rowlock", label]
 
 
-def _setup(handler: Handler, limits: Limits, stdout: int | None) -> bytes:
+def _setup(handler: Handler, limits: SizeLimits, stdout: int | None) -> bytes:
     module, _, method = handler.source.rpartition(".")
     module, main_path = elsewhere(module)
     return json.dumps(

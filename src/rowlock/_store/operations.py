@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from sqlalchemy import URL
 
 from rowlock._batch_size import StatementTooSlowError
-from rowlock._endings import Ending, brief
+from rowlock._endings import HandlerResult, brief
 from rowlock._ids import as_id, id_instant
 from rowlock._json import loads
 from rowlock._store import cursor as _cursor
@@ -98,7 +98,7 @@ class NewRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptOutcome:
     """How an attempt ended.
 
     Attributes:
@@ -107,7 +107,7 @@ class Outcome:
     """
 
     row: TaskRow
-    ending: Ending
+    ending: HandlerResult
 
     @property
     def succeeds(self) -> bool:
@@ -351,10 +351,10 @@ class Operations(ABC):
                 ids.update(holders)
         return ids
 
-    def _insert(self, row: NewRow, now: datetime | None, *, tell: bool = False) -> Operation[str]:
+    def _insert(self, row: NewRow, now: datetime | None, *, notify: bool = False) -> Operation[str]:
         parameters = {**self._insert_parameters(row), "now": self.instant(now)}
         if row.key is None:
-            yield self.sql.insert_telling if tell else self.sql.insert, parameters
+            yield self.sql.insert_and_notify if notify else self.sql.insert, parameters
             return row.id
         # Who has the key may be gone by the time of the look at it.
         while not (yield self.sql.insert_keyed, parameters):
@@ -412,7 +412,7 @@ class Operations(ABC):
                 )
             if not running:
                 return None
-            rows = yield self.sql.ask_cancel, parameters
+            rows = yield self.sql.request_cancel, parameters
             if rows:
                 return self._only(rows)
         return None
@@ -482,7 +482,7 @@ class Operations(ABC):
     def _finish(
         self,
         holder: str,
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[AttemptOutcome],
         rows: bool,
         now: datetime | None,
         wait: bool = True,
@@ -492,9 +492,9 @@ class Operations(ABC):
         locked: set[str] = set()
         # The order of ids is the order of locks, the same in every statement of every worker.
         ordered = sorted(map(self._bounded, outcomes), key=attrgetter("row.id"))
-        kept: list[Outcome] = []
-        dropped: dict[str, Outcome] = {}
-        failed: list[Outcome] = []
+        kept: list[AttemptOutcome] = []
+        dropped: dict[str, AttemptOutcome] = {}
+        failed: list[AttemptOutcome] = []
         for o in ordered:
             if o.drops:
                 dropped[o.row.id] = o
@@ -505,7 +505,7 @@ class Operations(ABC):
         unsent: set[str] = set()
 
         def on(
-            statement: Statement, group: Sequence[Outcome], batch: Mapping[str, Any]
+            statement: Statement, group: Sequence[AttemptOutcome], batch: Mapping[str, Any]
         ) -> Operation[Sequence[Any]]:
             try:
                 found, waiting = yield from self._on_held(statement, {**common, **batch}, wait)
@@ -569,14 +569,16 @@ class Operations(ABC):
             return None
 
     def _dropped(
-        self, outcomes: Mapping[str, Outcome], found: Sequence[Any]
+        self, outcomes: Mapping[str, AttemptOutcome], found: Sequence[Any]
     ) -> dict[str, Task | None]:
         return {
             row.id: self._ended_if_readable(row, outcomes[row.id], instant)
             for row, instant in self._deleted(found)
         }
 
-    def _ended_if_readable(self, row: TaskRow, outcome: Outcome, instant: Any) -> Task | None:
+    def _ended_if_readable(
+        self, row: TaskRow, outcome: AttemptOutcome, instant: Any
+    ) -> Task | None:
         task = self._task_if_readable(_end(row, outcome, instant))
         if task is None or task.status is TaskStatus.SUCCESS:
             return task
@@ -596,12 +598,12 @@ class Operations(ABC):
             (row,) = self._rows([columns])
             yield row, instant
 
-    def _bounded(self, outcome: Outcome) -> Outcome:
+    def _bounded(self, outcome: AttemptOutcome) -> AttemptOutcome:
         if not outcome.ending.lost or outcome.row.lost_workers + 1 < self.max_lost_workers:
             return outcome
         return replace(outcome, ending=replace(outcome.ending, retry=False))
 
-    def _failure(self, outcome: Outcome) -> dict[str, Any]:
+    def _failure(self, outcome: AttemptOutcome) -> dict[str, Any]:
         return {
             "id": outcome.row.id,
             "attempt": outcome.row.attempt,
@@ -613,7 +615,7 @@ class Operations(ABC):
             "wait": self._wait(outcome),
         }
 
-    def _wait(self, outcome: Outcome) -> int:
+    def _wait(self, outcome: AttemptOutcome) -> int:
         row = outcome.row
         interval = row.retry_interval
         if interval is None:
@@ -642,8 +644,10 @@ class Operations(ABC):
         _, locked = yield from self._on_held(self.sql.progress, parameters, wait)
         return locked
 
-    def _asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> Operation[set[str]]:
-        rows = yield self.sql.asked, {"holder": holder, **self._attempts(attempts)}
+    def _cancel_requests(
+        self, holder: str, attempts: Sequence[tuple[str, int]]
+    ) -> Operation[set[str]]:
+        rows = yield self.sql.cancel_requests, {"holder": holder, **self._attempts(attempts)}
         return {self.to_id(row[0]) for row in rows}
 
     def _extend(
@@ -721,7 +725,7 @@ class Operations(ABC):
             changed.update((yield from self._ended(found)))
         return Swept(len(outcomes) + len(spared), _tasks(changed), spared)
 
-    def _lost_if_readable(self, row: TaskRow) -> Outcome | None:
+    def _lost_if_readable(self, row: TaskRow) -> AttemptOutcome | None:
         # SQLite stores anything in any column.
         try:
             outcome = self._lost(row)
@@ -729,7 +733,7 @@ class Operations(ABC):
         except TypeError:
             return None
 
-    def _lost(self, row: TaskRow) -> Outcome:
+    def _lost(self, row: TaskRow) -> AttemptOutcome:
         count = row.lost_workers + 1
         error = TaskError(
             name="LeaseLostError",
@@ -739,22 +743,22 @@ class Operations(ABC):
             ),
             source="rowlock",
         )
-        ending = Ending(
+        ending = HandlerResult(
             error=error.model_dump_json(by_alias=True),
             lost=True,
             cancelled=row.cancel_requested is not None,
         )
-        return self._bounded(Outcome(row, ending))
+        return self._bounded(AttemptOutcome(row, ending))
 
-    def _forget(self, limit: int, now: datetime | None) -> Operation[int]:
-        rows = yield self.sql.forget, {"limit": limit, "now": self.instant(now)}
+    def _prune(self, limit: int, now: datetime | None) -> Operation[int]:
+        rows = yield self.sql.prune, {"limit": limit, "now": self.instant(now)}
         return len(rows)
 
     def _only(self, rows: Sequence[Any]) -> Task | None:
         return self.to_task(self._rows(rows)[0]) if rows else None
 
 
-def _end(row: TaskRow, outcome: Outcome, instant: Any) -> TaskRow:
+def _end(row: TaskRow, outcome: AttemptOutcome, instant: Any) -> TaskRow:
     status, error = outcome.status, outcome.ending.error
     if status is TaskStatus.FAILED and row.cancel_requested is not None:
         status = TaskStatus.CANCELLED

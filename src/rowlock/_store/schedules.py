@@ -48,9 +48,9 @@ from rowlock._times import (
     to_milliseconds,
 )
 from rowlock.models import (
-    Limits,
     ScheduledTaskState,
     ScheduledTaskTime,
+    SizeLimits,
     TaskError,
     TaskStatus,
 )
@@ -111,7 +111,7 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class CallOutcome:
     """How the call of a function ended: "success", or "failed" with an error as JSON text."""
 
     trigger: Trigger
@@ -159,15 +159,15 @@ class Schedules:
 
     async def add(self, new: NewSchedule, now: datetime | None = None) -> Added:
         """Store a scheduled task; with the times that it has already it keeps its instants."""
-        return await self._store.together(self._add(new, now))
+        return await self._store.transaction(self._add(new, now))
 
     async def remove(self, schedule_id: str) -> bool:
         """Delete a scheduled task; return whether there was one."""
-        return await self._store.together(self._remove(schedule_id))
+        return await self._store.transaction(self._remove(schedule_id))
 
     async def remove_others(self, ids: Iterable[str], prefix: str) -> list[str]:
         """Delete those whose ids begin with a prefix and are not among `ids`; return which."""
-        return await self._store.together(self._remove_others(ids, prefix))
+        return await self._store.transaction(self._remove_others(ids, prefix))
 
     async def times(self) -> dict[str, list[ScheduledTaskTime]]:
         """Return the times of all scheduled tasks as they are shown."""
@@ -183,7 +183,7 @@ class Schedules:
 
     async def pause(self, schedule_id: str, now: datetime | None = None) -> bool:
         """Let a scheduled task trigger no more; return whether it did."""
-        return await self._store.together(self._pause(schedule_id, now))
+        return await self._store.transaction(self._pause(schedule_id, now))
 
     async def resume(self, schedule_id: str, now: datetime | None = None) -> bool:
         """Let a scheduled task trigger again, at its instants from now on.
@@ -191,7 +191,7 @@ class Schedules:
         Raises:
             NotUnderstoodError: if this process cannot tell which these are.
         """
-        resumed = await self._store.together(self._resume(schedule_id, now))
+        resumed = await self._store.transaction(self._resume(schedule_id, now))
         if isinstance(resumed, NotUnderstoodError):
             raise resumed
         return resumed
@@ -220,7 +220,7 @@ class Schedules:
             now: the instant.
             rooms: more ids whose functions can be called here, but only so many of them.
         """
-        return await self._store.together(self._advance(ours, limit, now, rooms))
+        return await self._store.transaction(self._advance(ours, limit, now, rooms))
 
     async def trigger(self, schedule_id: str, ours: bool, now: datetime | None = None) -> Advance:
         """Trigger a scheduled task now, whatever its instants; `found` is 0 if it cannot be.
@@ -230,11 +230,11 @@ class Schedules:
             ours: whether its function can be called here.
             now: the instant.
         """
-        return await self._store.together(self._trigger(schedule_id, ours, now))
+        return await self._store.transaction(self._trigger(schedule_id, ours, now))
 
-    async def record(self, ends: Sequence[End]) -> None:
+    async def record(self, ends: Sequence[CallOutcome]) -> None:
         """Store how calls ended, unless the scheduled task has triggered again."""
-        await self._store.together(self._record(ends))
+        await self._store.transaction(self._record(ends))
 
     def _add(self, new: NewSchedule, now: datetime | None) -> Operation[Added]:
         ((instant,),) = yield self._store.sql.clock, {"now": self._store.instant(now)}
@@ -428,7 +428,7 @@ class Schedules:
         yield from self._write([row])
         return done
 
-    def _record(self, ends: Sequence[End]) -> Operation[None]:
+    def _record(self, ends: Sequence[CallOutcome]) -> Operation[None]:
         yield (
             self._sql.ended,
             self._store.batch(
@@ -623,4 +623,4 @@ def _dump(times: Sequence[StoredTime]) -> str:
 
 
 def _error(error: Exception) -> str:
-    return describe(error, "rowlock", Limits())
+    return describe(error, "rowlock", SizeLimits())

@@ -180,7 +180,7 @@ class Dialect(ABC):
         """An INSERT that can have an ON CONFLICT clause."""
 
     @abstractmethod
-    def telling(self, insert: Any) -> Executable:
+    def notifying(self, insert: Any) -> Executable:
         """The INSERT of a task, telling waiting workers as soon as it is committed."""
 
     @abstractmethod
@@ -239,7 +239,7 @@ class Statements:
         self.clock = build(select(self._now))
         self.revision = build(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
         self.insert = build(self._insert_one())
-        self.insert_telling = build(dialect.telling(self._insert_one()))
+        self.insert_and_notify = build(dialect.notifying(self._insert_one()))
         self.insert_batch = build(self._insert_batch())
         self.insert_keyed = build(self._keyed(self._insert_one()))
         self.insert_batch_keyed = build(self._keyed(self._insert_batch()))
@@ -258,8 +258,8 @@ class Statements:
         self.retry_ended = build(self._retry_ended())
         self.cancel_keep = build(self._cancel_keep())
         self.cancel_drop = build(self._cancel_drop())
-        self.ask_cancel = build(self._ask_cancel())
-        self.asked = build(self._asked())
+        self.request_cancel = build(self._ask_cancel())
+        self.cancel_requests = build(self._cancel_requests())
         self.progress = self._of_batch(self._progress)
         self.remove = build(
             delete(task).where(task.c.id == bindparam("id", type_=IdType)).returning(task.c.id)
@@ -278,7 +278,7 @@ class Statements:
         self.expired = build(self._expired())
         self.fail_expired = self._of_batch(lambda skip: self._fail(skip, expired=True))
         self.drop_expired = self._of_batch(lambda skip: self._dropped(skip, expired=True))
-        self.forget = build(self._forget())
+        self.prune = build(self._prune())
         self.page = cache(self._page)
 
     def _of_batch(self, make: Callable[[bool], Executable]) -> Statement:
@@ -538,7 +538,7 @@ class Statements:
         batch = self.dialect.batch({"id": IdType(), "attempt": Integer()})
         return select(task.c.id).where(self._held(batch, bindparam("holder", type_=Text)))
 
-    def _asked(self) -> Executable:
+    def _cancel_requests(self) -> Executable:
         return self._still_held().where(task.c.cancel_requested.is_not(None))
 
     def _counts(self, *filters: ColumnElement[bool]) -> Executable:
@@ -633,7 +633,7 @@ class Statements:
             .with_for_update(skip_locked=True)
         )
 
-    def _forget(self) -> Executable:
+    def _prune(self) -> Executable:
         past = (
             select(task.c.id)
             .where(task.c.date_retain_until <= self._now)

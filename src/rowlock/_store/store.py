@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rowlock._store import cursor as _cursor
 from rowlock._store.operations import (
+    AttemptOutcome,
     Finished,
     Holds,
     KeyTakenError,
     NewRow,
     Operation,
     Operations,
-    Outcome,
     Swept,
     T,
 )
@@ -124,7 +124,7 @@ class Store(Operations):
     async def watch(
         self,
         wake: Callable[[str | None], None],
-        asked: Callable[[str | None], None],
+        cancel_requested: Callable[[str | None], None],
         rescheduled: Callable[[], None],
         look: Callable[[], None],
     ) -> float:
@@ -132,7 +132,7 @@ class Store(Operations):
 
         Args:
             wake: called with the type that there may be work for, None for any.
-            asked: called with the holder whose tasks may be asked to be cancelled, None for any.
+            cancel_requested: called with the holder of tasks to be cancelled, None for any.
             rescheduled: called when scheduled tasks may have changed.
             look: called in the loop when the next look is due before the seconds are over.
         """
@@ -189,11 +189,11 @@ class Store(Operations):
         """Tell other processes that scheduled tasks have changed."""
 
     @abstractmethod
-    async def together(self, operation: Operation[T]) -> T:
+    async def transaction(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction, all of it or nothing."""
 
     @abstractmethod
-    async def _write(self, operation: Operation[T]) -> T:
+    async def autocommit(self, operation: Operation[T]) -> T:
         """Run an operation that writes; on PostgreSQL each statement commits by itself."""
 
     @abstractmethod
@@ -201,7 +201,7 @@ class Store(Operations):
         """Run an operation that only reads."""
 
     @abstractmethod
-    async def _read_sorted(self, operation: Operation[T]) -> T:
+    async def read_in_index_order(self, operation: Operation[T]) -> T:
         """Run an operation that reads in the order of an index."""
 
     @abstractmethod
@@ -243,19 +243,21 @@ class Store(Operations):
 
     # Tasks, as clients see them.
 
-    async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
+    async def insert(
+        self, row: NewRow, now: datetime | None = None, *, notify: bool = False
+    ) -> str:
         """Store a task; return its id, or that of the task that has its key.
 
         Args:
             row: the task.
             now: the instant.
-            tell: give the hint to other processes with it; not for a task with a key.
+            notify: give the hint to other processes with it; not for a task with a key.
         """
-        return await self._write(self._insert(row, now, tell=tell))
+        return await self.autocommit(self._insert(row, now, notify=notify))
 
-    async def insert_together(self, rows: Sequence[NewRow], now: datetime | None = None) -> None:
+    async def insert_group(self, rows: Sequence[NewRow], now: datetime | None = None) -> None:
         """Store tasks without a key in one statement."""
-        await self._write(self._insert_batch(rows, now))
+        await self.autocommit(self._insert_batch(rows, now))
 
     async def insert_on(
         self, connection: AsyncConnection, rows: Sequence[NewRow], now: datetime | None = None
@@ -301,7 +303,7 @@ class Store(Operations):
         while True:
             # The second time it is seen who took the key.
             with suppress(KeyTakenError):
-                return await self._write(self._retry(task_id, now))
+                return await self.autocommit(self._retry(task_id, now))
 
     async def cancel(
         self, task_id: str, now: datetime | None = None, *, running: bool = False
@@ -314,11 +316,11 @@ class Store(Operations):
             running: ask the holder of a processing task to cancel it; the task is then returned
                 as it is, with status processing.
         """
-        return await self._write(self._cancel(task_id, now, running))
+        return await self.autocommit(self._cancel(task_id, now, running))
 
     async def remove(self, task_id: str) -> bool:
         """Delete a task whatever its status."""
-        return await self._write(self._remove(task_id))
+        return await self.autocommit(self._remove(task_id))
 
     async def page(
         self,
@@ -336,14 +338,14 @@ class Store(Operations):
         """
         walk = (task_type, task_status, sort, direction)
         after = None if cursor is None else _cursor.decode(cursor, walk)
-        return await self._read_sorted(self._page(walk, after, limit))
+        return await self.read_in_index_order(self._page(walk, after, limit))
 
     # Attempts, fenced by id, attempt and holder.
 
     async def finish(
         self,
         holder: str,
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[AttemptOutcome],
         *,
         rows: bool = True,
         wait: bool = True,
@@ -359,7 +361,7 @@ class Store(Operations):
                 once. So for the following methods.
             now: the instant.
         """
-        return await self._write(self._finish(holder, outcomes, rows, now, wait))
+        return await self.autocommit(self._finish(holder, outcomes, rows, now, wait))
 
     async def progress(
         self, holder: str, reports: Mapping[tuple[str, int], str], *, wait: bool = True
@@ -369,11 +371,11 @@ class Store(Operations):
         Returns:
             the ids of those whose row somebody has locked, which were left out.
         """
-        return await self._write(self._progress(holder, reports, wait))
+        return await self.autocommit(self._progress(holder, reports, wait))
 
-    async def asked(self, holder: str, attempts: Sequence[tuple[str, int]]) -> set[str]:
+    async def cancel_requests(self, holder: str, attempts: Sequence[tuple[str, int]]) -> set[str]:
         """Return the ids of those attempts whose tasks somebody asked to cancel."""
-        return await self.read(self._asked(holder, attempts))
+        return await self.read(self._cancel_requests(holder, attempts))
 
     async def extend(
         self,
@@ -389,7 +391,7 @@ class Store(Operations):
         Returns:
             the ids whose lease was extended, and those held whose row somebody has locked.
         """
-        return await self._write(self._extend(holder, attempts, lease, now, wait))
+        return await self.autocommit(self._extend(holder, attempts, lease, now, wait))
 
     async def release(
         self,
@@ -412,7 +414,7 @@ class Store(Operations):
         Returns:
             those that were still held, and the ids of those whose row somebody has locked.
         """
-        return await self._write(self._release(holder, attempts, begun, now, wait))
+        return await self.autocommit(self._release(holder, attempts, begun, now, wait))
 
     # The sweeper.
 
@@ -434,11 +436,11 @@ class Store(Operations):
             holder: who asks.
             holds: tells whether that one goes on with an attempt, which is then left alone.
         """
-        return await self._write(self._sweep(limit, now, holder, holds))
+        return await self.autocommit(self._sweep(limit, now, holder, holds))
 
-    async def forget(self, limit: int, now: datetime | None = None) -> int:
+    async def prune(self, limit: int, now: datetime | None = None) -> int:
         """Delete up to `limit` tasks past their retention; return how many."""
-        return await self._write(self._forget(limit, now))
+        return await self.autocommit(self._prune(limit, now))
 
 
 def checked_engine(engine: AsyncEngine) -> AsyncEngine:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from rowlock._endings import CANCELLED, Ending, raised
+from rowlock._endings import CANCELLED, HandlerResult, raised
 from rowlock._executors.base import Executor, InLoop
 from rowlock._executors.handler import Handler
 from rowlock._worker.pool import Job, Owner, Pool
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 
 # Where Python can, handlers begin as they are started, for so long with nothing else between them.
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -26,7 +26,7 @@ class ConcurrentPool(Pool):
 
     _running: dict[Job, asyncio.Task[None]]
 
-    def __init__(self, handler: Handler, limits: Limits, owner: Owner) -> None:
+    def __init__(self, handler: Handler, limits: SizeLimits, owner: Owner) -> None:
         super().__init__(handler, limits, owner, places=handler.workers)
         self._name = f"rowlock {handler.task_type}"
         self._executor: InLoop | None = None
@@ -147,7 +147,7 @@ class ConcurrentPool(Pool):
         if not job.begun:
             self._end(job, raised(asyncio.CancelledError(), self.handler.source, self._limits))
 
-    def _end(self, job: Job, ending: Ending) -> None:
+    def _end(self, job: Job, ending: HandlerResult) -> None:
         self._running.pop(job, None)
         if not job.over:
             self._finish(job, CANCELLED if job.told else ending)

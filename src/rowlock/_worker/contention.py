@@ -24,7 +24,7 @@ _CROWDED = 1.75
 _LONGEST = 0.5
 
 
-class Processor:
+class CpuPressure:
     """Watches how the processors are shared. To be asked in one thread only."""
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class Processor:
         return self._crowded
 
 
-class Turns:
+class StatementGate:
     """The turns of one worker. To be taken in one thread only."""
 
     def __init__(self) -> None:
-        self._processor = Processor()
+        self._processor = CpuPressure()
         self._lock = asyncio.Lock()
 
     @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 
 from rowlock._events import AttemptFailed, Event, TaskFailed
-from rowlock._store.operations import Outcome
+from rowlock._store.operations import AttemptOutcome
 from rowlock.models import Task, TaskError, TaskStatus
 
 
@@ -22,7 +22,7 @@ def failure(task: Task) -> Event | None:
     return None
 
 
-def last_failure(outcome: Outcome) -> Event | None:
+def last_failure(outcome: AttemptOutcome) -> Event | None:
     """The same of a task of which nothing but its outcome is left."""
     row, error = outcome.row, outcome.ending.error
     if error is None or outcome.status is not TaskStatus.FAILED:

@@ -12,12 +12,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol
 
-from rowlock._endings import CANCELLED, Ending
+from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._executors.base import Executor
 from rowlock._executors.handler import Handler
 from rowlock._store.statements import TaskRow
 from rowlock.errors import LeaseLostError
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 
 # Of two full claims one runs while the next is on its way.
 MAX_PREFETCH = 1900
@@ -101,7 +101,7 @@ class Job:
 class Owner(Protocol):
     """What a pool tells the worker that it belongs to."""
 
-    def finished(self, job: Job, ending: Ending) -> None:
+    def finished(self, job: Job, ending: HandlerResult) -> None:
         """Take the ending of a job."""
 
     def progressed(self, job: Job) -> None:
@@ -130,7 +130,9 @@ class Pool(ABC):
         places: how many jobs one worker runs at a time.
     """
 
-    def __init__(self, handler: Handler, limits: Limits, owner: Owner, *, places: int = 1) -> None:
+    def __init__(
+        self, handler: Handler, limits: SizeLimits, owner: Owner, *, places: int = 1
+    ) -> None:
         self.handler = handler
         self.owner = owner
         self.loop = asyncio.get_running_loop()
@@ -293,7 +295,7 @@ class Pool(ABC):
             self._finish(job, CANCELLED)
             job.abandon()
 
-    def _finish(self, job: Job, ending: Ending) -> None:
+    def _finish(self, job: Job, ending: HandlerResult) -> None:
         job.over = True
         self.owner.finished(job, ending)
 

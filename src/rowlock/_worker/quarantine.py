@@ -20,7 +20,7 @@ _CHANCES = 3
 _MOST_KNOWN = 10_000
 
 
-class Solo:
+class Quarantine:
     """Gives a worker to one job at a time, for a while.
 
     The task may be what brought its workers down: what began beside it would be lost with it. Or

@@ -12,7 +12,7 @@ from rowlock._executors.base import Executor, InThread
 from rowlock._executors.handler import Handler
 from rowlock._executors.in_process import InProcess
 from rowlock._worker.pool import Job, Owner, Pool
-from rowlock.models import Limits
+from rowlock.models import SizeLimits
 
 _EXECUTORS: Final[dict[str, type[Executor]]] = {"thread": InThread, "process": InProcess}
 
@@ -22,7 +22,7 @@ class SlotPool(Pool):
 
     _running: dict[Job, Executor]
 
-    def __init__(self, handler: Handler, limits: Limits, owner: Owner) -> None:
+    def __init__(self, handler: Handler, limits: SizeLimits, owner: Owner) -> None:
         super().__init__(handler, limits, owner)
         self._idle: deque[asyncio.Future[None]] = deque()
 
@@ -58,7 +58,7 @@ class SlotPool(Pool):
             await self._run(job, executor)
             self._took(time.monotonic() - began + extra)
             extra = 0.0
-            if executor.worn:
+            if executor.needs_replacement:
                 return
 
     async def _next(self) -> Job | None:
@@ -103,4 +103,4 @@ class SlotPool(Pool):
         ending = ending or CANCELLED
         if not job.over:
             self._finish(job, CANCELLED if job.told else ending)
-        await executor.settle()
+        await executor.wait_until_free()

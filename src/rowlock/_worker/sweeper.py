@@ -79,7 +79,7 @@ class Sweeper:
                 # This process was kept from extending, or the clock was set.
                 await self._worker.extend(swept.spared)
             full = swept.found == limit
-        await self._forget()
+        await self._prune()
         return self._interval
 
     def _is_patient(self) -> bool:
@@ -94,11 +94,11 @@ class Sweeper:
             self._patient_until = now + self._lease
         return now < self._patient_until
 
-    async def _forget(self) -> None:
+    async def _prune(self) -> None:
         while True:
             began = time.monotonic()
             try:
-                full = await self._store.forget(self._limit) == self._limit
+                full = await self._store.prune(self._limit) == self._limit
             except StatementTooSlowError:
                 self._limit = max(1, self._limit // 2)
                 raise

@@ -18,7 +18,7 @@ from typing import Any
 
 from rowlock._background import Background
 from rowlock._batch_size import BatchSize, StatementTooSlowError
-from rowlock._endings import Ending, describe
+from rowlock._endings import HandlerResult, describe
 from rowlock._events import (
     AttemptLost,
     Events,
@@ -33,20 +33,20 @@ from rowlock._executors.context import running_task
 from rowlock._executors.handler import Handler
 from rowlock._ids import new_id
 from rowlock._loop import Loop
-from rowlock._store.operations import Outcome
+from rowlock._store.operations import AttemptOutcome
 from rowlock._store.statements import MOST_OF_A_CLAIM, TaskRow
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
-from rowlock._worker.contention import Turns
+from rowlock._worker.contention import StatementGate
 from rowlock._worker.failures import failure, last_failure
 from rowlock._worker.leases import LeaseThread, lock_timeout
 from rowlock._worker.pool import Job, Pool
 from rowlock._worker.progress import Reports
-from rowlock._worker.quarantine import Solo
+from rowlock._worker.quarantine import Quarantine
 from rowlock._worker.slot_pool import SlotPool
 from rowlock._worker.sweeper import Sweeper
 from rowlock.errors import DatabaseError, DatabaseUnavailableError, InvalidPayloadError
-from rowlock.models import Limits, Task, TaskStatus
+from rowlock.models import SizeLimits, Task, TaskStatus
 
 FINISH_BATCH = 1000
 # No statement is to take long to make and to send, however large the results are.
@@ -74,7 +74,7 @@ class WorkerSettings:
     poll_interval: float
     stop_timeout: float
     notify: bool
-    limits: Limits
+    limits: SizeLimits
 
 
 def new_holder() -> str:
@@ -113,15 +113,15 @@ class Worker:
         self._side_tasks: set[asyncio.Future[None]] = set()
         self._held: dict[tuple[str, int], Job] = {}
         self._maybe_more: set[str] = set()
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[AttemptOutcome] = []
         # `time.monotonic()` of the last hint that was not heeded in full, and of the claim that
         # is under way.
         self._asked_at: float | None = None
         self._claiming_since = inf
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._turns = Turns()
-        self._solo = Solo(store.max_lost_workers)
+        self._gate = StatementGate()
+        self._quarantine = Quarantine(store.max_lost_workers)
         # To be put back, and held until they are.
         self._unwanted: dict[tuple[str, int], Job] = {}
         # Whether the last try to do so failed, and `time.monotonic()` when those are tried again
@@ -129,7 +129,7 @@ class Worker:
         self._release_failed = False
         self._release_again_at = 0.0
         # Outcomes that wait for the lock of somebody else, or were too slow by themselves.
-        self._aside: list[Outcome] = []
+        self._aside: list[AttemptOutcome] = []
         self._aside_again_at = 0.0
         self._claim_size = BatchSize(MOST_OF_A_CLAIM)
         self._finish_size = BatchSize(FINISH_BATCH)
@@ -139,7 +139,7 @@ class Worker:
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store, self.holder, events)
-        self._cancels = Loop("cancel", self.heed, events.emit)
+        self._cancels = Loop("cancel", self.handle_cancel_requests, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
         self._sweeper = Sweeper(store, events, settings.sweep_interval, settings.lease, self)
         self._leases = LeaseThread(
@@ -224,7 +224,7 @@ class Worker:
             **{name: self._ends[name] for name in names},
         )
 
-    def hurry(self) -> None:
+    def skip_grace(self) -> None:
         """End the grace period of a `stop` that is under way."""
         self._hurry.set()
 
@@ -297,7 +297,7 @@ class Worker:
             poll = min(poll, _LOOK_AGAIN)
         if self._unwanted and self._release_failed:
             return poll
-        if left := self._solo.left(self._held):
+        if left := self._quarantine.left(self._held):
             return min(poll, left)
         pools, rooms = self._rooms()
         if len(rooms) < len(pools):
@@ -314,7 +314,7 @@ class Worker:
             due = await self._store.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
-        async with self._turns.turn():
+        async with self._gate.turn():
             # It may have taken a while to come.
             pools, rooms = self._rooms()
             if self.stopping is not None or not rooms:
@@ -332,7 +332,7 @@ class Worker:
                 self._pools[name] = self._pools.pop(name)
         # What crashes in a process of its own harms nobody.
         shared = any(pool.handler.executor != "process" for pool in self._pools.values())
-        if shared and (alone := self._solo.choose(jobs)) is not None:
+        if shared and (alone := self._quarantine.choose(jobs)) is not None:
             if not await self._clear_for(alone, jobs):
                 return 0.0
             jobs = [alone]
@@ -361,12 +361,12 @@ class Worker:
             if not cleared:
                 self._unwanted[alone.key] = alone
         if cleared:
-            self._solo.begin(alone)
+            self._quarantine.begin(alone)
         return cleared
 
     def _rooms(self) -> tuple[dict[str, Pool], dict[str, int]]:
         pools = dict(self._pools)
-        most = 1 if self._solo.wary else self._claim_size.rows
+        most = 1 if self._quarantine.wary else self._claim_size.rows
         rooms = {name: min(pool.room(), most) for name, pool in pools.items()}
         return pools, {name: room for name, room in rooms.items() if room}
 
@@ -477,16 +477,16 @@ class Worker:
 
     # Finishing.
 
-    def finished(self, job: Job, ending: Ending) -> None:
+    def finished(self, job: Job, ending: HandlerResult) -> None:
         """Take the end of a job; it is written with the next batch."""
         if job.reported:
             self._reports.add(job)  # the loop may call `progressed` after the batch has gone
-        self._outcomes.append(Outcome(job.row, ending))
+        self._outcomes.append(AttemptOutcome(job.row, ending))
         self._finishes.wake()
 
     async def finish(self) -> float:
         """Write the outcomes gathered so far; those that come meanwhile go together next."""
-        slow: list[Outcome] = []
+        slow: list[AttemptOutcome] = []
         if batch := self._next_batch(self._outcomes):
             # First: the next attempt may begin as soon as this one has ended, and reads it.
             await self._reports.write()
@@ -504,8 +504,8 @@ class Worker:
             return 0.0
         return _LOOK_AGAIN if self._aside else _FOREVER
 
-    def _next_batch(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        batch: list[Outcome] = []
+    def _next_batch(self, outcomes: Iterable[AttemptOutcome]) -> list[AttemptOutcome]:
+        batch: list[AttemptOutcome] = []
         seen: set[str] = set()
         length = 0
         for outcome in islice(outcomes, self._finish_size.rows):
@@ -530,11 +530,13 @@ class Worker:
             self._aside += waiting
             self._aside_again_at = time.monotonic() + _LOOK_AGAIN
 
-    async def _write(self, batch: list[Outcome], *, wait: bool = True) -> list[Outcome]:
+    async def _write(
+        self, batch: list[AttemptOutcome], *, wait: bool = True
+    ) -> list[AttemptOutcome]:
         """Write outcomes; return those that were too slow together, of which nothing is stored."""
         wanted = any(self._observed(outcome.row.type) for outcome in batch)
         try:
-            async with self._turns.turn():
+            async with self._gate.turn():
                 done = await self._store.finish(self.holder, batch, rows=wanted, wait=wait)
         except DatabaseUnavailableError:
             raise
@@ -552,11 +554,11 @@ class Worker:
             self._finish_size.worked()
         if any(outcome.retries for outcome in batch):
             self._claims.wake()  # it sleeps until what was due first before
-        if self._solo.ended(self._held):
+        if self._quarantine.ended(self._held):
             self._claims.wake()
         return slow
 
-    def _written(self, outcome: Outcome, tasks: Mapping[str, Task | None]) -> None:
+    def _written(self, outcome: AttemptOutcome, tasks: Mapping[str, Task | None]) -> None:
         row = outcome.row
         self._held.pop((row.id, row.attempt), None)
         if row.id not in tasks:
@@ -575,7 +577,9 @@ class Worker:
         if task is not None:
             self._events.emit(TaskChanged(task))
 
-    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> list[Outcome]:
+    async def _write_one_by_one(
+        self, batch: list[AttemptOutcome], error: Exception
+    ) -> list[AttemptOutcome]:
         if len(batch) > 1:
             return [slow for outcome in batch for slow in await self._write([outcome])]
         row = batch[0].row
@@ -588,7 +592,7 @@ class Worker:
             # Not even that can be written: the lease runs out, and the sweeper counts it.
             self._held.pop((row.id, row.attempt), None)
             return []
-        return await self._write([Outcome(row, Ending(error=text))])
+        return await self._write([AttemptOutcome(row, HandlerResult(error=text))])
 
     # Progress, and requests to cancel.
 
@@ -603,7 +607,7 @@ class Worker:
             self._asked_at = time.monotonic()
             self._cancels.wake()
 
-    async def heed(self) -> float:
+    async def handle_cancel_requests(self) -> float:
         """Cancel once what somebody asked to cancel; leave out what will soon have ended."""
         asked_at, poll = self._asked_at, self._settings.poll_interval
         limit = time.monotonic() - (poll if asked_at is None else _CANCEL_GAP)
@@ -611,7 +615,7 @@ class Worker:
         in_full = asked_at is not None and asked_at <= limit and self._claiming_since > asked_at
         keys = [key for key, job in self._held.items() if job.claimed_at <= limit]
         if keys:
-            asked = await self._store.asked(self.holder, keys)
+            asked = await self._store.cancel_requests(self.holder, keys)
             for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
                 job.pool.cancel(job)
         if in_full and self._asked_at == asked_at:

@@ -147,7 +147,7 @@ async def _queue_of(found: Any, target: str) -> TaskQueue:
             raise _raised(target, error) from error
     if not isinstance(found, TaskQueue):
         raise InvalidArgumentError(f"target: {target} returned {_kind(found)}, not a TaskQueue")
-    if not found._handlers and not found._companions:
+    if not found._handlers and not found._services:
         raise InvalidArgumentError(
             f"target: no handler is registered with {target}, and no scheduler is made for it: "
             "there is nothing to run"

@@ -66,7 +66,7 @@ _LANES = """
 _TYPES = """
     (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
-CHOSEN = f"""ctid = ANY(ARRAY(
+CLAIMABLE = f"""ctid = ANY(ARRAY(
     SELECT taken.ctid FROM (
     SELECT chosen.ctid, SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
     FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text) AS integer[])))
@@ -103,10 +103,10 @@ NEXT_DUE = f"""
 """  # noqa: S608
 
 
-Look = dict[str, list[Any]]
+ScanStart = dict[str, list[Any]]
 
 
-class Lanes:
+class ClaimPositions:
     """Remembers how far the lanes have been claimed, for as long as that is worth it."""
 
     def __init__(self) -> None:
@@ -114,15 +114,15 @@ class Lanes:
         self._spared_until = 0.0
         self._slow = 0
 
-    def owed(self) -> float | None:
+    def seconds_to_full_scan(self) -> float | None:
         """Return the seconds until a claim is to begin at the start again; none: all do."""
         return max(0.0, self._spared_until - time.monotonic()) if self._since else None
 
-    def look(self, types: Iterable[str]) -> Look:
+    def scan_from(self, types: Iterable[str]) -> ScanStart:
         """Return where to look for tasks of these types, as parameters of the statements."""
         types = list(types)
         known = self._since
-        if self.owed() == 0:
+        if self.seconds_to_full_scan() == 0:
             known = {}
             # Should it not end within the timeout, the next ones go on as before.
             self._spared_until = time.monotonic() + _LONGEST
@@ -142,7 +142,7 @@ class Lanes:
     def claimed(
         self,
         rooms: Mapping[str, int],
-        look: Look,
+        look: ScanStart,
         rows: Sequence[TaskRow],
         seconds: float,
     ) -> None:

@@ -47,7 +47,7 @@ from rowlock._store.operations import (
     RowsLockedError,
     T,
 )
-from rowlock._store.postgres.claim import CHOSEN, NEXT_DUE, Lanes
+from rowlock._store.postgres.claim import CLAIMABLE, NEXT_DUE, ClaimPositions
 from rowlock._store.postgres.connections import (
     BEGIN,
     COMMAND_TIMEOUT,
@@ -93,7 +93,7 @@ class PostgresDialect(Dialect):
     def insert(self, table: Table) -> Any:
         return insert(table)
 
-    def telling(self, insert: Any) -> Executable:
+    def notifying(self, insert: Any) -> Executable:
         told = func.pg_notify(literal_column(f"'{CHANNEL}'"), task.c.type)
         return cast(Executable, insert.returning(told))
 
@@ -170,7 +170,8 @@ class PostgresDialect(Dialect):
 
 _dialect = PostgresDialect()
 _claim, _claim_to_run = (
-    _dialect.compile(Statements(_dialect).claim(text(CHOSEN), rows=rows)) for rows in (True, False)
+    _dialect.compile(Statements(_dialect).claim(text(CLAIMABLE), rows=rows))
+    for rows in (True, False)
 )
 _next_due = _dialect.compile(text(NEXT_DUE))
 _NOTIFY = (
@@ -230,7 +231,7 @@ class PostgresStore(Store):
             owned=self._owns_engine,
             connect_timeout=connect_timeout(self.url),
         )
-        self._lanes = Lanes()
+        self._positions = ClaimPositions()
 
     async def open(self) -> None:
         self.revision = await self.read(self._verify())
@@ -283,7 +284,7 @@ class PostgresStore(Store):
     async def watch(
         self,
         wake: Callable[[str | None], None],
-        asked: Callable[[str | None], None],
+        cancel_requested: Callable[[str | None], None],
         rescheduled: Callable[[], None],
         look: Callable[[], None],
     ) -> float:
@@ -299,7 +300,9 @@ class PostgresStore(Store):
                     driver = fetch.driver
                     async with asyncio.timeout(HEALTH_TIMEOUT):
                         await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
-                        await driver.add_listener(CANCEL_CHANNEL, lambda *args: asked(args[3]))
+                        await driver.add_listener(
+                            CANCEL_CHANNEL, lambda *args: cancel_requested(args[3])
+                        )
                         await driver.add_listener(SCHEDULE_CHANNEL, lambda *args: rescheduled())
                 except BaseException:
                     await self._listener.discard(fetch)
@@ -307,7 +310,7 @@ class PostgresStore(Store):
             self._listening = fetch
             # What was done while nobody listened gave no hint.
             wake(None)
-            asked(None)
+            cancel_requested(None)
             rescheduled()
         return HEALTH_CHECK
 
@@ -348,11 +351,13 @@ class PostgresStore(Store):
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         await connection.execute(_notify_on, {"channel": CHANNEL, "hints": as_array(types)})
 
-    async def insert(self, row: NewRow, now: datetime | None = None, *, tell: bool = False) -> str:
+    async def insert(
+        self, row: NewRow, now: datetime | None = None, *, notify: bool = False
+    ) -> str:
         try:
-            return await super().insert(row, now, tell=tell)
+            return await super().insert(row, now, notify=notify)
         except DatabaseError as error:
-            if not tell or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
+            if not notify or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
                 raise
             # The server has no room for notifications: the task matters more than its hint.
             return await super().insert(row, now)
@@ -401,7 +406,7 @@ class PostgresStore(Store):
         *,
         rows: bool = True,
     ) -> list[TaskRow]:
-        look = self._lanes.look(rooms)
+        look = self._positions.scan_from(rooms)
         parameters = {
             **look,
             "rooms": list(rooms.values()),
@@ -411,34 +416,34 @@ class PostgresStore(Store):
         }
         async with self._session() as fetch:
             claimed = self._rows(await fetch(_claim if rows else _claim_to_run, parameters))
-            self._lanes.claimed(rooms, look, claimed, fetch.seconds)
+            self._positions.claimed(rooms, look, claimed, fetch.seconds)
         return sorted(claimed, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
-        owed = self._lanes.owed()
+        owed = self._positions.seconds_to_full_scan()
         if owed == 0:
             return 0.0
-        parameters = {**self._lanes.look(types), "now": now}
+        parameters = {**self._positions.scan_from(types), "now": now}
         async with self._session() as fetch:
             ((seconds,),) = await fetch(_next_due, parameters)
         waits = [max(0.0, wait) for wait in (seconds, owed) if wait is not None]
         return min(waits, default=None)
 
-    async def _write(self, operation: Operation[T]) -> T:
+    async def autocommit(self, operation: Operation[T]) -> T:
         # Each statement commits by itself: what an operation writes is one row, or rows that
         # are fenced one by one. A transaction that spans an `await` would keep its locks for
         # as long as a handler blocks the loop, and the lease thread would wait for them.
         async with self._session() as fetch:
             return await _drive(operation, fetch)
 
-    async def together(self, operation: Operation[T]) -> T:
+    async def transaction(self, operation: Operation[T]) -> T:
         async with self._session(_BEGIN_TOGETHER) as fetch:
             return await _drive(operation, fetch)
 
     async def read(self, operation: Operation[T]) -> T:
-        return await self._write(operation)
+        return await self.autocommit(operation)
 
-    async def _read_sorted(self, operation: Operation[T]) -> T:
+    async def read_in_index_order(self, operation: Operation[T]) -> T:
         async with self._session(_BEGIN_SORTED) as fetch:
             return await _drive(operation, fetch)
 

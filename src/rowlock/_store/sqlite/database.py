@@ -54,7 +54,7 @@ from rowlock._store.operations import (
 )
 from rowlock._store.sqlite.forks import ForkGuard, refuse_inherited
 from rowlock._store.sqlite.wal import USUAL_BYTES, Checkpoints
-from rowlock._store.sqlite.watch import Changes, changes_of
+from rowlock._store.sqlite.watch import Watcher, watcher_of
 from rowlock._store.statements import (
     MOST_ATTEMPTS,
     MOST_BYTES_OF_A_CLAIM,
@@ -94,7 +94,7 @@ class SqliteDialect(Dialect):
     def insert(self, table: Table) -> Any:
         return insert(table)
 
-    def telling(self, insert: Any) -> Executable:
+    def notifying(self, insert: Any) -> Executable:
         # Others see the change of the file.
         return cast(Executable, insert)
 
@@ -224,7 +224,7 @@ class SqliteStore(Store):
     _seen_version: int | None = None
     _file = ""
     _identity: tuple[int, int] | None = None
-    _changes: Changes | None = None
+    _changes: Watcher | None = None
     _checkpoints = Checkpoints("")
 
     def __init__(self, engine: AsyncEngine, **settings: Any) -> None:
@@ -286,25 +286,25 @@ class SqliteStore(Store):
     async def watch(
         self,
         wake: Callable[[str | None], None],
-        asked: Callable[[str | None], None],
+        cancel_requested: Callable[[str | None], None],
         rescheduled: Callable[[], None],
         look: Callable[[], None],
     ) -> float:
         """Look whether another connection has committed anything."""
-        if self._changes is None:
-            self._changes = changes_of(self._file, look)
-        patience = await self._changes.patience()
+        if self._watcher is None:
+            self._watcher = watcher_of(self._file, look)
+        patience = await self._watcher.spin_seconds()
         if patience is None:
-            return self._changes.pause()
+            return self._watcher.pause()
         version = await self._in_thread(
             self._writer, _next_version, self._seen_version, patience, lambda: self._writing > 0
         )
         if version != self._seen_version:
             self._seen_version = version
             wake(None)
-            asked(None)
+            cancel_requested(None)
             rescheduled()
-        return self._changes.pause()
+        return self._watcher.pause()
 
     def for_caller(self) -> AbstractContextManager[None]:
         return _translated_of_caller(self.url)
@@ -318,9 +318,9 @@ class SqliteStore(Store):
 
     async def unwatch(self) -> None:
         self._seen_version = None
-        if self._changes is not None:
-            self._changes.close()
-            self._changes = None
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     async def hint(self, types: Iterable[str]) -> None:
         """Do nothing: others see the change of the file."""
@@ -334,11 +334,11 @@ class SqliteStore(Store):
     async def hint_schedules(self) -> None:
         """Do nothing: others see the change of the file."""
 
-    async def together(self, operation: Operation[T]) -> T:
-        return await self._write(operation)
+    async def transaction(self, operation: Operation[T]) -> T:
+        return await self.autocommit(operation)
 
     async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
-        return await self._write(self._insert_in_thread(rows, now))
+        return await self.autocommit(self._insert_in_thread(rows, now))
 
     def _insert_in_thread(
         self, rows: Sequence[NewRow], now: datetime | None
@@ -364,7 +364,9 @@ class SqliteStore(Store):
         *,
         rows: bool = True,
     ) -> list[TaskRow]:
-        return await self._write(self._claim(holder, rooms, lease, self.instant(now), rows=rows))
+        return await self.autocommit(
+            self._claim(holder, rooms, lease, self.instant(now), rows=rows)
+        )
 
     def _claim(
         self, holder: str, rooms: Mapping[str, int], lease: int, now: int, *, rows: bool = True
@@ -416,7 +418,7 @@ class SqliteStore(Store):
         rows = yield _top_priority, {"type": task_type, "below": below}
         return rows[0][0] if rows else None
 
-    async def _write(self, operation: Operation[T]) -> T:
+    async def autocommit(self, operation: Operation[T]) -> T:
         abandoned = threading.Event()
         self._writing += 1
         try:
@@ -443,7 +445,7 @@ class SqliteStore(Store):
                 "and open it again"
             )
 
-    async def _read_sorted(self, operation: Operation[T]) -> T:
+    async def read_in_index_order(self, operation: Operation[T]) -> T:
         return await self.read(operation)
 
     async def _connect(self) -> AsyncConnection:

@@ -17,7 +17,7 @@ INTERVAL = 0.005
 
 # The first look after a silence lasts so many seconds: a commit soon shows, and no timer of an
 # event loop is so fine.
-_PATIENCE = 0.002
+_SPIN = 0.002
 # The pause after it, and the length at which it was the last one; each is twice as long as the
 # one before.
 _FIRST = 0.001
@@ -32,10 +32,10 @@ _GLANCES = 10
 _TICK = 0.02
 
 
-class Changes(Protocol):
+class Watcher(Protocol):
     """Says when to look."""
 
-    async def patience(self) -> float | None:
+    async def spin_seconds(self) -> float | None:
         """Return the seconds for which to look for a change, 0 for once, None for not at all."""
 
     def pause(self) -> float:
@@ -45,7 +45,7 @@ class Changes(Protocol):
         """Watch no more."""
 
 
-def changes_of(file: str, wake: Callable[[], None]) -> Changes:
+def watcher_of(file: str, wake: Callable[[], None]) -> Watcher:
     """Watch a database.
 
     Args:
@@ -54,18 +54,18 @@ def changes_of(file: str, wake: Callable[[], None]) -> Changes:
     """
     # Windows tells the time of a change when a file is closed.
     if sys.platform == "win32":
-        return Unknown()
+        return NoWatcher()
     log = f"{file}-wal"
     try:
-        return Notified(log, wake)
+        return InotifyWatcher(log, wake)
     except (ImportError, OSError):
-        return Glances(log)
+        return StatWatcher(log)
 
 
-class Unknown:
+class NoWatcher:
     """What cannot be watched from outside."""
 
-    async def patience(self) -> float:
+    async def spin_seconds(self) -> float:
         """Say once."""
         return 0.0
 
@@ -77,7 +77,7 @@ class Unknown:
         """Do nothing."""
 
 
-class Notified:
+class InotifyWatcher:
     """Linux tells of each write, and nothing is done until then.
 
     Raises:
@@ -99,14 +99,14 @@ class Notified:
             self._inotify.close()
             raise
 
-    async def patience(self) -> float | None:
+    async def spin_seconds(self) -> float | None:
         """Say for some time after a silence, then once, and not at all if nothing was written."""
         if self._pause == _REST:
             return None
         if self._inotify.read(timeout=0):
             self._pause = min(self._pause, INTERVAL)
             self._written_at = time.monotonic()
-        return _PATIENCE if self._pause == _FIRST else 0.0
+        return _SPIN if self._pause == _FIRST else 0.0
 
     def pause(self) -> float:
         """Return the seconds until the next look, or for ever."""
@@ -129,7 +129,7 @@ class Notified:
         self._inotify.close()
 
 
-class Glances:
+class StatWatcher:
     """Elsewhere the file is looked at."""
 
     def __init__(self, log: str) -> None:
@@ -139,7 +139,7 @@ class Glances:
         self._looked_at = -1.0
         self._looked = False
 
-    async def patience(self) -> float | None:
+    async def spin_seconds(self) -> float | None:
         """Say once where the file has changed lately; watch it for some time until it does."""
         for _ in range(_GLANCES):
             if self._has_changed():
