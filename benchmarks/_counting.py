@@ -13,9 +13,9 @@ from unittest import mock
 import asyncpg
 
 from benchmarks._databases import SQLITE
-from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.sqlite import database as _sqlite
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.sqlite.database import SqliteDatabase
 
 Ask = Callable[[str], Awaitable[Any]]
 
@@ -73,8 +73,8 @@ def claims_timed() -> Iterator[list[float]]:
         return call
 
     with (
-        mock.patch.object(PostgresStore, "claim", timing(PostgresStore.claim)),
-        mock.patch.object(SqliteStore, "claim", timing(SqliteStore.claim)),
+        mock.patch.object(PostgresDatabase, "claim", timing(PostgresDatabase.claim)),
+        mock.patch.object(SqliteDatabase, "claim", timing(SqliteDatabase.claim)),
     ):
         yield taken
 

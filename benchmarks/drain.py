@@ -17,7 +17,7 @@ from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from benchmarks.handlers import Calls
 from rowlock import NewTask, TaskQueue
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.sqlite.database import SqliteDatabase
 
 _TYPE = "nothing"
 _PAYLOAD = "x" * 98  # and two quotes
@@ -123,13 +123,13 @@ async def _rowlock(
 async def _synchronous(queue: TaskQueue) -> int:
     """Return how durable rowlock's own connection is, for the bare one to be the same."""
     store = queue._store
-    assert isinstance(store, SqliteStore)
+    assert isinstance(store.database, SqliteDatabase)
 
     def ask(driver: sqlite3.Connection) -> int:
         (level,) = driver.execute("PRAGMA synchronous").fetchone()
         return int(level)
 
-    return int(await store._in_thread(store._writer, ask))
+    return int(await store.database._in_thread(store.database._writer, ask))
 
 
 def _profile(server: str, tasks: int, keep: bool) -> None:

@@ -16,7 +16,7 @@ from benchmarks._report import Report
 from rowlock import HandlerOptions, NewTask, SizeLimits, TaskQueue, TaskStatus
 from rowlock._endings import HandlerResult
 from rowlock._executors.handler import Handler
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
 from rowlock._worker.pool import Job
 from rowlock._worker.slot_pool import SlotPool
 

@@ -17,8 +17,9 @@ from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
+from rowlock._rows import NewRow
 from rowlock._scheduling.calls import Function
-from rowlock._store.operations import NewRow, Operation
+from rowlock._store.database import Operation
 from rowlock._store.schedules import Advance, NewSchedule, Schedules, _row_of
 from rowlock._times import StoredTime, to_milliseconds
 
@@ -198,7 +199,7 @@ async def _fill(
         for n in range(1, count + 1)
     ]
     schedules = scheduler._schedules
-    await schedules._store.transaction(_insert(schedules, new, milliseconds))
+    await schedules._database.transaction(_insert(schedules, new, milliseconds))
     called = Function.of("function", function)
     scheduler._callbacks.update({row.id: called for row in new if row.template is None})
 
@@ -210,4 +211,4 @@ def _insert(schedules: Schedules, new: Sequence[NewSchedule], due: int) -> Opera
         )
         for row in new
     ]
-    yield schedules._sql.insert, schedules._store.batch([row._asdict() for row in rows])
+    yield schedules._sql.insert, schedules._codec.batch([row._asdict() for row in rows])

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
     AsyncSession,
-    create_async_engine,
 )
 
 from rowlock import _arguments as check
@@ -31,10 +30,11 @@ from rowlock._executors.handler import Handler
 from rowlock._ids import as_id, new_id
 from rowlock._json import dumps
 from rowlock._loop import Loop
-from rowlock._store.operations import NewRow
-from rowlock._store.statements import KEEP_IF_FAILED
-from rowlock._store.store import Store, checked_engine
-from rowlock._store.url import async_url, connecting, default_database, shown
+from rowlock._rows import KEEP_IF_FAILED, NewRow
+from rowlock._store.ends import Policy
+from rowlock._store.open import checked_engine, database_of
+from rowlock._store.store import Store
+from rowlock._store.url import async_url, default_database, shown
 from rowlock.errors import (
     DatabaseUnavailableError,
     QueueClosedError,
@@ -217,15 +217,11 @@ class TaskQueue:
                 "the module of a handler opens a queue while a worker process imports it: "
                 'put that under `if __name__ == "__main__":`, or the handler into another module'
             )
-        store = _store_of(
-            self._database,
-            retry_interval=self._retry_interval,
-            max_lost_workers=self._max_lost_workers,
-            keep_failed=self._keep_failed,
-        )
+        policy = Policy(self._retry_interval, self._max_lost_workers, self._keep_failed)
+        store = Store(database_of(self._database), policy)
         home.held.add(store)
         try:
-            await store.open()
+            await store.database.open()
         except BaseException:
             await self._close_store(home, store)
             raise
@@ -287,7 +283,7 @@ class TaskQueue:
     async def _close_store(home: Home, *stores: Store) -> None:
         async def close() -> None:
             for store in dict.fromkeys(stores):
-                await store.close()
+                await store.database.close()
 
         # To its end though the caller is cancelled: nobody else could close it any more.
         await Background(close, "rowlock close").wait()
@@ -439,7 +435,7 @@ class TaskQueue:
                 worker=worker.holder,
                 version=version("rowlock"),
                 database=self._shown,
-                revision=store.revision,
+                revision=store.database.revision,
                 types=", ".join(map(str, self._handlers.values())) or "none",
             )
         )
@@ -623,14 +619,14 @@ class TaskQueue:
         if connection is not None:
             return await self._create_on(store, connection, await _all(rows))
         if has_keys:
-            ids = await store.insert_many(await _all(rows))
+            ids = await store.tasks.insert_many(await _all(rows))
         else:
             first: list[NewRow] = []
             async for checked in rows:
                 first += checked
                 if len(first) >= _AHEAD:
                     break
-            await store.insert_new(first, rows)
+            await store.tasks.insert_new(first, rows)
         self._hint(types)
         return ids
 
@@ -638,7 +634,7 @@ class TaskQueue:
         """Return a task, None if there is none with this id (any more), or it cannot be an id."""
         store = self._store
         known = as_id(task_id)
-        return None if known is None else await store.get(known)
+        return None if known is None else await store.tasks.get(known)
 
     async def retry(self, task_id: str) -> bool:
         """Run a task now that waits for its next try, or that has failed or was cancelled.
@@ -651,7 +647,7 @@ class TaskQueue:
         """
         store = self._store
         known = as_id(task_id)
-        task = None if known is None else await store.retry(known)
+        task = None if known is None else await store.tasks.retry(known)
         if task is None:
             return False
         self._events.emit(TaskChanged(task))
@@ -676,7 +672,7 @@ class TaskQueue:
             check.refuse("running", running, "a bool")
         store = self._store
         known = as_id(task_id)
-        task = None if known is None else await store.cancel(known, running=running)
+        task = None if known is None else await store.tasks.cancel(known, running=running)
         if task is None:
             return False
         if task.status is not TaskStatus.PROCESSING:
@@ -686,7 +682,7 @@ class TaskQueue:
             self._worker.hint_cancel(task.thread_id)
         if self._notify:
             with suppress(DatabaseUnavailableError):  # it is stored, and the holder will look
-                await self._store.hint_cancel(task.thread_id)
+                await self._store.database.hint_cancel(task.thread_id)
         return True
 
     async def remove(self, task_id: str) -> bool:
@@ -697,7 +693,7 @@ class TaskQueue:
         """
         store = self._store
         known = as_id(task_id)
-        return False if known is None else await store.remove(known)
+        return False if known is None else await store.tasks.remove(known)
 
     async def query(
         self,
@@ -728,7 +724,7 @@ class TaskQueue:
             task_type = check.label("task_type", task_type, self._limits.name_length)
         if task_status is not None:
             task_status = check.member("task_status", task_status, TaskStatus)
-        return await store.page(
+        return await store.pages.page(
             task_type,
             task_status,
             check.member("sort_property", sort_property, SortProperty),
@@ -745,7 +741,7 @@ class TaskQueue:
         """
         if task_type is not None:
             task_type = check.label("task_type", task_type, self._limits.name_length)
-        found = await self._store.counts(task_type)
+        found = await self._store.tasks.counts(task_type)
         return {status: found.get(status, 0) for status in TaskStatus}
 
     def _new_rows(
@@ -797,13 +793,13 @@ class TaskQueue:
     ) -> list[str]:
         if not isinstance(connection, AsyncConnection | AsyncSession):
             check.refuse("connection", connection, "an AsyncConnection or AsyncSession")
-        with store.for_caller():
+        with store.database.for_caller():
             if isinstance(connection, AsyncSession):
                 connection = await connection.connection()
-            await store.accept(connection)
-            ids = await store.insert_on(connection, rows)
+            await store.database.accept(connection)
+            ids = await store.tasks.insert_on(connection, rows)
             if self._notify:
-                await store.hint_on(connection, {row.type for row in rows})
+                await store.database.hint_on(connection, {row.type for row in rows})
         return ids
 
     # Hints.
@@ -826,7 +822,7 @@ class TaskQueue:
         hinted, self._hinted = self._hinted, set()
         self._hinted_at = time.monotonic()
         try:
-            await self._store.hint(hinted)
+            await self._store.database.hint(hinted)
         except Exception:
             self._hinted |= hinted
             raise
@@ -863,29 +859,3 @@ async def _in_parts(items: Iterable[T]) -> AsyncIterator[list[T]]:
 
 async def _all(parts: AsyncIterator[list[T]]) -> list[T]:
     return [item async for part in parts for item in part]
-
-
-def _store_of(database: URL | AsyncEngine, **settings: Any) -> Store:
-    owns_engine = isinstance(database, URL)
-    url = database if isinstance(database, URL) else database.url
-    settings = {**settings, "owns_engine": owns_engine, "url": url}
-    if url.get_backend_name() == "postgresql":
-        from rowlock._store.postgres import database as _postgres
-
-        engine = _engine_of(database, _postgres.connect_arguments())
-        return _postgres.PostgresStore(engine, **settings)
-    from rowlock._store.sqlite import database as _sqlite
-
-    return _sqlite.SqliteStore(_engine_of(database, _sqlite.connect_arguments()), **settings)
-
-
-def _engine_of(database: URL | AsyncEngine, arguments: dict[str, Any]) -> AsyncEngine:
-    if isinstance(database, AsyncEngine):
-        return database
-    url, given = connecting(database)
-    own = arguments["connect_args"]
-    settings = [each["server_settings"] for each in (given, own) if "server_settings" in each]
-    if settings:
-        # Of what both name rowlock's own counts.
-        given["server_settings"] = {name: s[name] for s in settings for name in s}
-    return create_async_engine(url, **{**arguments, "connect_args": {**own, **given}})

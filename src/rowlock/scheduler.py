@@ -23,7 +23,7 @@ from rowlock._events import (
 )
 from rowlock._loop import Loop
 from rowlock._scheduling.calls import Calls, Function, ScheduledCallback
-from rowlock._store.operations import RowsLockedError
+from rowlock._store.database import RowsLockedError
 from rowlock._store.schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS, Left
 from rowlock._store.schedules import Advance, CallOutcome, NewSchedule, Schedules, Trigger
 from rowlock._times import NotUnderstoodError, instants, is_complete
@@ -411,11 +411,11 @@ class TaskScheduler:
     @property
     def _own_schedules(self) -> Schedules:
         """By the connections of the worker, which no call of the application can take."""
-        return Schedules(self._queue._worker_store, self._left)
+        return Schedules(self._queue._worker_store.database, self._left)
 
     @property
     def _schedules(self) -> Schedules:
-        return Schedules(self._queue._store, self._left)
+        return Schedules(self._queue._store.database, self._left)
 
     def _wake(self) -> None:
         self._loop.wake()
@@ -546,7 +546,7 @@ class TaskScheduler:
         if self._queue._notify:
             # It is stored; without the hint others see it with their next look.
             with suppress(DatabaseUnavailableError):
-                await self._queue._store.hint_schedules()
+                await self._queue._store.database.hint_schedules()
 
 
 def _times(times: Times) -> list[ScheduledTaskTime]:

@@ -42,9 +42,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from rowlock._store.libpq_url import connect_timeout
+from rowlock._store.open import checked_engine
 from rowlock._store.postgres import schema as _postgres_schema
 from rowlock._store.postgres.errors import UNAVAILABLE
-from rowlock._store.store import checked_engine
 from rowlock._store.tables import VERSION_TABLE, metadata
 from rowlock._store.url import async_url, connecting, shown
 from rowlock.errors import (

@@ -400,4 +400,4 @@ async def test_the_spy_sees_sql(sqlite_url: str, monkeypatch: pytest.MonkeyPatch
             with pytest.raises(AssertionError, match="SQL was sent"):
                 await call()
     async with open_store(sqlite_url) as store:
-        assert await store.counts(None) == {}
+        assert await store.tasks.counts(None) == {}

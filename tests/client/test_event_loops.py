@@ -151,7 +151,7 @@ async def first():
     await queue.open()
     await queue.start()
     task_id = await queue.create("waits", retain_for=-1)
-    (row,) = await queue._store.claim(queue._worker.holder, {"waits": 1}, 1000)
+    (row,) = await queue._store.database.claim(queue._worker.holder, {"waits": 1}, 1000)
     job = Job(row, time.monotonic(), None)
     queue._worker._held[job.key] = job
     return task_id
@@ -333,15 +333,15 @@ async def test_of_two_that_open_at_once_the_second_waits(
 ) -> None:
     """Fails if both connect, and the connections of the first are never closed."""
     from rowlock import queue as module
+    from rowlock._store.open import database_of as make
 
     stores: list[object] = []
-    make = module._store_of
 
     def counted(*arguments: Any, **settings: Any) -> Any:
         stores.append(make(*arguments, **settings))
         return stores[-1]
 
-    monkeypatch.setattr(module, "_store_of", counted)
+    monkeypatch.setattr(module, "database_of", counted)
     queue = TaskQueue(database)
     await asyncio.gather(queue.open(), queue.open(), queue.open())
     assert len(stores) == 1
@@ -367,8 +367,8 @@ async def test_an_open_that_failed_is_left_to_the_next(
             begun.set()
             await asyncio.Event().wait()
 
-        patch.setattr("rowlock._store.sqlite.database.SqliteStore.open", hang)
-        patch.setattr("rowlock._store.postgres.database.PostgresStore.open", hang)
+        patch.setattr("rowlock._store.sqlite.database.SqliteDatabase.open", hang)
+        patch.setattr("rowlock._store.postgres.database.PostgresDatabase.open", hang)
         first, second = asyncio.create_task(queue.open()), asyncio.create_task(queue.open())
         await begun.wait()
     first.cancel()

@@ -12,7 +12,7 @@ import pytest
 from rowlock import DatabaseUnavailableError, TaskQueue
 from rowlock._client.group_commit import MOST, Inserts
 from rowlock._ids import new_id
-from rowlock._store.operations import NewRow
+from rowlock._rows import NewRow
 from rowlock._store.store import Store
 from tests.support.helpers import eventually
 from tests.support.stores import execute, existing, new_row, open_store
@@ -27,7 +27,7 @@ class Gate:
         self.error: Exception | None = None
         self.open_together = asyncio.Event()
         self.open_together.set()
-        insert, together = store.insert, store.insert_group
+        insert, together = store.tasks.insert, store.tasks.insert_group
 
         async def held(row: NewRow, **options: Any) -> str:
             await self.open.wait()

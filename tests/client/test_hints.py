@@ -8,8 +8,10 @@ import asyncpg
 import pytest
 
 from rowlock import TaskQueue
-from rowlock._store.postgres.database import CHANNEL, PostgresStore
-from rowlock._store.statements import Statement
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.dialect import CHANNEL, DIALECT
+from rowlock._store.sql import Statement
+from rowlock._store.tasks import task_statements
 from tests.support.helpers import eventually
 from tests.support.stores import execute
 
@@ -20,13 +22,13 @@ async def test_a_lone_create_carries_its_hint(
     """Fails if the hint waits for a round trip of its own, or if each create gives one."""
     heard: list[str] = []
     sent: list[set[str]] = []
-    hint = PostgresStore.hint
+    hint = PostgresDatabase.hint
 
-    async def spied(store: PostgresStore, types: Iterable[str]) -> None:
+    async def spied(database: PostgresDatabase, types: Iterable[str]) -> None:
         sent.append(set(types))
-        await hint(store, sent[-1])
+        await hint(database, sent[-1])
 
-    monkeypatch.setattr(PostgresStore, "hint", spied)
+    monkeypatch.setattr(PostgresDatabase, "hint", spied)
     listener = await asyncpg.connect(postgres_url)
     await listener.add_listener(CHANNEL, lambda *args: heard.append(args[3]))
     async with TaskQueue(postgres_url) as queue:
@@ -51,9 +53,9 @@ async def test_a_task_is_stored_though_its_hint_cannot_be_sent(
         "CREATE FUNCTION no_room() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         " RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$",
     )
-    telling = PostgresStore.sql.insert_and_notify
-    refused = Statement("SELECT no_room()", (), {}, telling.core)
-    monkeypatch.setattr(PostgresStore.sql, "insert_and_notify", refused)
+    statements = task_statements(DIALECT)
+    refused = Statement("SELECT no_room()", (), {}, statements.insert_and_notify.core)
+    monkeypatch.setattr(statements, "insert_and_notify", refused)
     async with TaskQueue(postgres_url) as queue:
         task_id = await queue.create("a", retain_for=-1)
         assert await queue.get(task_id) is not None

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rowlock._json import dumps, loads
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
 from rowlock.errors import InvalidPayloadError
 from tests.support.stores import LEASE, START, claim_one, existing, new_row, open_store, success
 
@@ -148,9 +148,9 @@ def test_both_databases_give_back_the_same(database: str, many: list[Any]) -> No
 async def check(store: Any, many: list[Any]) -> None:
     rows = [new_row(payload=encode(value)) for value in many]
     for row in rows[::2]:
-        await store.insert(row, START)
-    await store.insert_many(rows[1::2], START)
-    claimed: list[TaskRow] = await store.claim("w", {"t": len(rows)}, LEASE, START)
+        await store.tasks.insert(row, START)
+    await store.tasks.insert_many(rows[1::2], START)
+    claimed: list[TaskRow] = await store.database.claim("w", {"t": len(rows)}, LEASE, START)
     by_id = {row.id: row for row in claimed}
     outcomes = []
     for row, value in zip(rows, many, strict=True):
@@ -158,21 +158,21 @@ async def check(store: Any, many: list[Any]) -> None:
         assert by_id[row.id].payload == row.payload
         assert same(loads(by_id[row.id].payload), value)
         outcomes.append(success(by_id[row.id], row.payload))
-    done = (await store.finish("w", outcomes, now=START)).tasks
+    done = (await store.attempts.finish("w", outcomes, now=START)).tasks
     for row, value in zip(rows, many, strict=True):
         task = await existing(store, row.id)
         assert same(task.payload, value)
         assert same(task.result, value)
         assert done[row.id] == task
-        await store.remove(row.id)
+        await store.tasks.remove(row.id)
 
 
 async def test_no_payload_and_null_are_both_none(database: str) -> None:
     async with open_store(database) as store:
-        await store.insert(new_row(payload=None), START)
+        await store.tasks.insert(new_row(payload=None), START)
         row = await claim_one(store)
         assert row.payload is None
-        await store.finish("worker", [success(row, None)], now=START)
+        await store.attempts.finish("worker", [success(row, None)], now=START)
         task = await existing(store, row.id)
         assert (task.payload, task.result) == (None, None)
 

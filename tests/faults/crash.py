@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from rowlock._executors.base import InLoop
+from rowlock._store.attempts import Attempts
+from rowlock._store.database import Operation
 from rowlock._store.postgres import connections as _connections
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.statements import Statement
-from rowlock._store.store import Store
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.sql import Statement
+from rowlock._store.sqlite.database import SqliteDatabase
+from rowlock._store.sweep import Sweep
+from rowlock._store.tasks import Tasks
 from tests.faults import handlers
 from tests.faults.ledger import Ledger
 
@@ -38,10 +41,10 @@ HANDLER = ["start-before", "start-after", "end-after"]
 PRODUCER = [f"create-{moment}" for moment in ("before", "sent", "committed")]
 
 _METHODS = {
-    "claim": ("claim", (PostgresStore, SqliteStore)),
-    "finish": ("finish", (Store,)),
-    "sweep": ("sweep", (Store,)),
-    "create": ("insert", (PostgresStore, Store)),
+    "claim": ((PostgresDatabase, "_claim"), (SqliteDatabase, "_claim")),
+    "finish": ((Attempts, "finish"),),
+    "sweep": ((Sweep, "leases"),),
+    "create": ((Tasks, "insert"),),
 }
 
 
@@ -64,18 +67,17 @@ def arm(point: str, ledger: Ledger) -> None:
 
         _patch(handlers, note.__name__, noted)
     else:
-        name, stores = _METHODS[operation]
-        for store in stores:
-            _arm_method(store, name, moment, crash)
+        for owner, name in _METHODS[operation]:
+            _arm_method(owner, name, moment, crash)
         if moment == "sent":
-            _arm_sqlite(f"_{name}", crash)
+            _arm_sqlite(crash)
             _arm_postgres(crash)
 
 
-def _arm_method(store: Any, name: str, moment: str, crash: Crash) -> None:
-    original = getattr(store, name)
+def _arm_method(owner: Any, name: str, moment: str, crash: Crash) -> None:
+    original = getattr(owner, name)
 
-    async def armed(self: Store, *arguments: Any, **named: Any) -> Any:
+    async def armed(self: Any, *arguments: Any, **named: Any) -> Any:
         if moment == "before":
             crash()
         token = _sending.set(moment == "sent")
@@ -85,7 +87,7 @@ def _arm_method(store: Any, name: str, moment: str, crash: Crash) -> None:
             crash()
         return answer
 
-    _patch(store, name, armed)
+    _patch(owner, name, armed)
 
 
 def has_done(answer: Any) -> bool:
@@ -106,16 +108,19 @@ def _arm_postgres(crash: Crash) -> None:
     _patch(_connections.Fetch, "__call__", send)
 
 
-def _arm_sqlite(name: str, crash: Crash) -> None:
-    original = getattr(SqliteStore, name)
+def _arm_sqlite(crash: Crash) -> None:
+    autocommit = SqliteDatabase.autocommit
 
-    def armed(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
-        answer = yield from original(*arguments, **named)
+    def armed(operation: Operation[Any]) -> Operation[Any]:
+        answer = yield from operation
         if has_done(answer):
             crash()
         return answer
 
-    _patch(SqliteStore, name, armed)
+    async def send(self: SqliteDatabase, operation: Operation[Any]) -> Any:
+        return await autocommit(self, armed(operation) if _sending.get() else operation)
+
+    _patch(SqliteDatabase, "autocommit", send)
 
 
 def _patch(owner: Any, name: str, value: Any) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 
 from rowlock import Task, TaskQueue
 from rowlock._events import AttemptLost, Event, LoopFailed
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.store import Store
+from rowlock._store.attempts import Attempts
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.sqlite.database import SqliteDatabase
+from rowlock._store.sweep import Sweep
 from rowlock._worker.leases import LeaseThread
 from rowlock._worker.worker import Worker
 from tests.faults import crash, variants
@@ -41,35 +42,37 @@ SETTINGS = {
 
 def note_writes(ledger: Ledger) -> None:
     """Have every store of this process note its claims, fenced writes and retention passes."""
-    for store in (PostgresStore, SqliteStore):
-        _note_claims(store, ledger)
-    _note(Store, "finish", ledger, lambda outcomes: [(o.row.id, o.row.attempt) for o in outcomes])
-    _note(Store, "extend", ledger, list)
-    _note(Store, "release", ledger, list)
+    for database in (PostgresDatabase, SqliteDatabase):
+        _note_claims(database, ledger)
+    _note(
+        Attempts, "finish", ledger, lambda outcomes: [(o.row.id, o.row.attempt) for o in outcomes]
+    )
+    _note(Attempts, "extend", ledger, list)
+    _note(Attempts, "release", ledger, list)
     _note_forgets(ledger)
 
 
-def _note_claims(store: Any, ledger: Ledger) -> None:
-    claim = store.claim
+def _note_claims(database: Any, ledger: Ledger) -> None:
+    claim = database._claim
 
-    async def noted(self: Store, *arguments: Any, **named: Any) -> Any:
+    async def noted(self: Any, *arguments: Any, **named: Any) -> Any:
         rows = await claim(self, *arguments, **named)
         for row in rows:
             ledger.append("claim", task=row.id, attempt=row.attempt)
         return rows
 
-    store.claim = noted
+    database._claim = noted
 
 
 def _note(
-    store: Any,
+    owner: Any,
     name: str,
     ledger: Ledger,
     attempts_of: Callable[[Any], list[tuple[str, int]]],
 ) -> None:
-    write: Callable[..., Awaitable[Any]] = getattr(store, name)
+    write: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
-    async def noted(self: Store, holder: str, batch: Any, *arguments: Any, **named: Any) -> Any:
+    async def noted(self: Any, holder: str, batch: Any, *arguments: Any, **named: Any) -> Any:
         attempts = attempts_of(batch)
         sent = time.monotonic()
         answer = await write(self, holder, batch, *arguments, **named)
@@ -89,20 +92,20 @@ def _note(
             )
         return answer
 
-    setattr(store, name, noted)
+    setattr(owner, name, noted)
 
 
 def _note_forgets(ledger: Ledger) -> None:
-    forget = Store.prune
+    retention = Sweep.retention
 
-    async def noted(self: Store, *arguments: Any, **named: Any) -> int:
+    async def noted(self: Sweep, *arguments: Any, **named: Any) -> int:
         began = time.monotonic()
-        rows = await forget(self, *arguments, **named)
+        rows = await retention(self, *arguments, **named)
         if rows:
             ledger.append("forgot", rows=rows, seconds=time.monotonic() - began)
         return rows
 
-    Store.prune = noted  # type: ignore[method-assign]
+    setattr(Sweep, "retention", noted)  # noqa: B010
 
 
 def stall_leases() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rowlock import RowlockError
 from rowlock._endings import HandlerResult
-from rowlock._store.operations import AttemptOutcome
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from tests.faults import variants
 from tests.faults.ledger import Ledger
@@ -42,22 +42,24 @@ class Storm:
         store, some = self._store, self._some()
         match self._chance.randrange(8 if some else 5):
             case 0 | 1:
-                self._held += await store.claim(self._holder, {"quick": 50}, LEASE)
+                self._held += await store.database.claim(self._holder, {"quick": 50}, LEASE)
             case 2:
-                await store.sweep(100)
+                await store.sweep.leases(100)
             case 3:
-                await store.prune(100)
+                await store.sweep.retention(100)
             case 4:
                 for task_id in self._chance.sample(self._ids, 10):
-                    await store.cancel(task_id, running=self._chance.random() < 0.5)
-                    await store.retry(self._chance.choice(self._ids))
+                    await store.tasks.cancel(task_id, running=self._chance.random() < 0.5)
+                    await store.tasks.retry(self._chance.choice(self._ids))
             case 5:
-                await store.extend(self._holder, [(row.id, row.attempt) for row in some], LEASE)
+                await store.attempts.extend(
+                    self._holder, [(row.id, row.attempt) for row in some], LEASE
+                )
             case 6:
-                await store.release(self._holder, [(row.id, row.attempt) for row in some])
+                await store.attempts.release(self._holder, [(row.id, row.attempt) for row in some])
                 self._held = [row for row in self._held if row not in some]
             case _:
-                await store.finish(self._holder, [self._outcome(row) for row in some])
+                await store.attempts.finish(self._holder, [self._outcome(row) for row in some])
                 self._held = [row for row in self._held if row not in some]
 
     def _some(self) -> list[TaskRow]:

@@ -14,7 +14,7 @@ from rowlock._ids import new_id
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
 from rowlock._store.postgres.connections import Fetch
-from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.url import async_url
 from tests.faults.proxy import proxied
 from tests.support.stores import new_row, open_store
@@ -109,13 +109,13 @@ async def make_read_only(fetch: Fetch) -> None:
 async def test_a_connection_to_a_demoted_primary_is_dropped(postgres_url: str) -> None:
     """Fails where a connection goes back to the pool whatever the server said."""
     async with open_store(postgres_url) as store:
-        assert isinstance(store, PostgresStore)
-        await store.insert(new_row())
-        (fetch,) = store._connections._idle
+        assert isinstance(store.database, PostgresDatabase)
+        await store.tasks.insert(new_row())
+        (fetch,) = store.database._connections._idle
         await make_read_only(fetch)
         with pytest.raises(DatabaseUnavailableError, match="read-only"):
-            await store.insert(new_row())
-        await store.insert(new_row())
+            await store.tasks.insert(new_row())
+        await store.tasks.insert(new_row())
 
 
 async def test_a_listener_of_a_demoted_primary_is_replaced(postgres_url: str) -> None:
@@ -125,12 +125,12 @@ async def test_a_listener_of_a_demoted_primary_is_replaced(postgres_url: str) ->
         pass
 
     async with open_store(postgres_url) as store:
-        assert isinstance(store, PostgresStore)
-        await store.watch(heard, heard, heard, heard)
-        first = store._listening
+        assert isinstance(store.database, PostgresDatabase)
+        await store.database.watch(heard, heard, heard, heard)
+        first = store.database._listening
         assert first is not None
-        await store.watch(heard, heard, heard, heard)
-        assert store._listening is first
+        await store.database.watch(heard, heard, heard, heard)
+        assert store.database._listening is first
         await make_read_only(first)
-        await store.watch(heard, heard, heard, heard)
-        assert store._listening is not first
+        await store.database.watch(heard, heard, heard, heard)
+        assert store.database._listening is not first

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy.pool import QueuePool
 
 from rowlock import NewTask, ScheduledTaskTime, TaskQueue, TaskScheduler
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.store import Store
 from tests.support.helpers import eventually
 from tests.support.stores import execute
@@ -89,15 +89,15 @@ async def assert_whole(queue: TaskQueue, url: str) -> None:
     store = queue._store
 
     async def is_whole() -> bool:
-        if isinstance(store, SqliteStore):
-            assert store._writer is not None
-            pool = store._engine.pool
+        if isinstance(store.database, SqliteDatabase):
+            assert store.database._writer is not None
+            pool = store.database._engine.pool
             assert isinstance(pool, QueuePool)
-            driver = (await store._writer.get_raw_connection()).driver_connection
+            driver = (await store.database._writer.get_raw_connection()).driver_connection
             assert driver is not None
             return pool.checkedout() == 2 and not driver._conn.in_transaction
-        assert isinstance(store, PostgresStore)
-        lent = store._connections
+        assert isinstance(store.database, PostgresDatabase)
+        lent = store.database._connections
         return lent._open == len(lent._idle) and await connections(url, "state <> 'idle'") == 0
 
     await eventually(is_whole, message="whole")
@@ -116,9 +116,9 @@ async def assert_closed(queue: TaskQueue, url: str) -> None:
 
 async def disconnect(store: Store) -> None:
     """Close the connections that it keeps, on PostgreSQL, where it opens them as it needs them."""
-    if isinstance(store, PostgresStore):
-        while store._connections._idle:
-            await store._connections.discard(store._connections._idle.pop())
+    if isinstance(store.database, PostgresDatabase):
+        while store.database._connections._idle:
+            await store.database._connections.discard(store.database._connections._idle.pop())
 
 
 async def cancel_everywhere(

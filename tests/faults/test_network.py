@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from rowlock import TaskQueue
-from rowlock._store.postgres.database import CANCEL_CHANNEL, CHANNEL, SCHEDULE_CHANNEL
+from rowlock._store.postgres.database import CANCEL_CHANNEL, SCHEDULE_CHANNEL
+from rowlock._store.postgres.dialect import CHANNEL
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.ledger import Record
 from tests.faults.producer import create

@@ -17,14 +17,17 @@ from sqlalchemy import ColumnElement, FromClause, and_
 
 from rowlock._batch_size import BatchSize
 from rowlock._loop import Loop
-from rowlock._store.operations import NewRow, Operations
+from rowlock._rows import NewRow
+from rowlock._store import attempts, ends
+from rowlock._store.attempts import Attempts
+from rowlock._store.ends import Ends
 from rowlock._store.postgres import errors as _postgres_errors
-from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.dialect import PostgresCodec
+from rowlock._store.sql import HOLDER, Dialect
 from rowlock._store.sqlite import database as _sqlite
-from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.statements import Statements
-from rowlock._store.store import Store
 from rowlock._store.tables import task
+from rowlock._store.tasks import Tasks
 from rowlock._worker import sweeper as _sweeper
 from rowlock._worker.leases import LeaseThread
 from rowlock._worker.pool import Job, Pool
@@ -46,17 +49,16 @@ def patch(owner: object, name: str, value: object) -> None:
 
 
 def _fence(*, by_holder: bool) -> None:
-    def held(
-        self: Statements, batch: FromClause, holder: ColumnElement[Any]
+    def fence(
+        dialect: Dialect, batch: FromClause, holder: ColumnElement[Any] = HOLDER
     ) -> ColumnElement[bool]:
         conditions = [task.c.id == batch.c.id, task.c.lease_until.is_not(None)]
         if by_holder:
             conditions.append(task.c.thread_id == holder)
         return and_(*conditions)
 
-    patch(Statements, "_held", held)
-    for store in (PostgresStore, SqliteStore):
-        store.sql = Statements(store.sql.dialect)
+    patch(attempts, "fence", fence)
+    patch(ends, "fence", fence)
 
 
 def fence_by_status() -> None:
@@ -80,19 +82,18 @@ def no_sweep() -> None:
 
 def acknowledge_early() -> None:
     """Answer a create before its row is written."""
-    insert = Store.insert
+    insert = Tasks.insert
     under_way: set[asyncio.Task[str]] = set()
 
     async def early(
-        self: Store, row: NewRow, now: datetime | None = None, *, notify: bool = False
+        self: Tasks, row: NewRow, now: datetime | None = None, *, notify: bool = False
     ) -> str:
         later = asyncio.create_task(insert(self, row, now, notify=notify))
         under_way.add(later)
         later.add_done_callback(under_way.discard)
         return row.id
 
-    patch(Store, "insert", early)
-    patch(PostgresStore, "insert", early)
+    patch(Tasks, "insert", early)
 
 
 def keep_leases() -> None:
@@ -107,43 +108,42 @@ def keep_leases() -> None:
 def trust_listener() -> None:
     """Believe that the connection that listens is alive."""
 
-    async def alive(self: PostgresStore, connection: object) -> bool:
+    async def alive(self: PostgresDatabase, connection: object) -> bool:
         return True
 
-    patch(PostgresStore, "_is_alive", alive)
+    patch(PostgresDatabase, "_is_alive", alive)
 
 
 def own_clock() -> None:
     """Decide by the clock of this process what is due and what has run out."""
 
-    def instant(self: PostgresStore, now: datetime | None) -> datetime:
+    def instant(self: PostgresCodec, now: datetime | None) -> datetime:
         return datetime.now(UTC) if now is None else now
 
-    patch(PostgresStore, "instant", instant)
-    for name in ("claim", "next_due"):
-        look: Callable[..., Awaitable[Any]] = getattr(PostgresStore, name)
+    patch(PostgresCodec, "instant", instant)
+    for name in ("claim", "claim_to_run", "next_due"):
+        look: Callable[..., Awaitable[Any]] = getattr(PostgresDatabase, name)
 
         async def by_own_clock(
-            self: PostgresStore,
+            self: PostgresDatabase,
             *arguments: Any,
             look: Callable[..., Awaitable[Any]] = look,
         ) -> Any:
             return await look(self, *arguments, now=datetime.now(UTC))
 
-        patch(PostgresStore, name, by_own_clock)
+        patch(PostgresDatabase, name, by_own_clock)
 
 
 def no_keys() -> None:
     """Make a row for every create, whatever its key."""
-    insert = Store.insert
+    insert = Tasks.insert
 
     async def unkeyed(
-        self: Store, row: NewRow, now: datetime | None = None, *, notify: bool = False
+        self: Tasks, row: NewRow, now: datetime | None = None, *, notify: bool = False
     ) -> str:
         return await insert(self, row._replace(key=None), now, notify=notify)
 
-    patch(Store, "insert", unkeyed)
-    patch(PostgresStore, "insert", unkeyed)
+    patch(Tasks, "insert", unkeyed)
 
 
 def leases_in_loop() -> None:
@@ -164,16 +164,16 @@ def leases_in_loop() -> None:
 
 def lost_workers_uncounted() -> None:
     """Try again whatever brings its worker down."""
-    patch(Operations, "_bounded", lambda self, outcome: outcome)
+    patch(Ends, "bounded", lambda self, outcome: outcome)
 
 
 def no_release() -> None:
     """Stop without putting back what was claimed."""
 
-    async def nothing(self: Store, *arguments: Any, **named: Any) -> list[Any]:
-        return []
+    async def nothing(self: Attempts, *arguments: Any, **named: Any) -> tuple[list[Any], set[str]]:
+        return [], set()
 
-    patch(Store, "release", nothing)
+    patch(Attempts, "release", nothing)
 
 
 def no_busy_timeout() -> None:
@@ -183,12 +183,12 @@ def no_busy_timeout() -> None:
 
 def unordered_locks() -> None:
     """Lock the rows of a batch in any order."""
-    batch = PostgresStore.batch
+    batch = PostgresCodec.batch
 
-    def shuffled(self: PostgresStore, rows: Sequence[Any]) -> dict[str, Any]:
+    def shuffled(self: PostgresCodec, rows: Sequence[Any]) -> dict[str, Any]:
         return batch(self, random.sample(rows, len(rows)))
 
-    patch(PostgresStore, "batch", shuffled)
+    patch(PostgresCodec, "batch", shuffled)
 
 
 def forget_at_once() -> None:
@@ -209,12 +209,12 @@ def misread_read_only() -> None:
 
 def wait_for_locks() -> None:
     """Wait for a row that somebody has locked for as long as that takes."""
-    sibling = PostgresStore.sibling
+    sibling = PostgresDatabase.sibling
 
-    def patient(self: PostgresStore, lock_timeout: int = 0) -> PostgresStore:
+    def patient(self: PostgresDatabase, lock_timeout: int = 0) -> PostgresDatabase:
         return sibling(self, 0)
 
-    patch(PostgresStore, "sibling", patient)
+    patch(PostgresDatabase, "sibling", patient)
 
 
 def pass_by() -> None:

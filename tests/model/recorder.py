@@ -24,11 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from rowlock import DuplicateKeyError
-from rowlock._store.operations import AttemptOutcome, Finished, NewRow, Operation, Swept
-from rowlock._store.statements import TaskRow
+from rowlock._rows import NewRow, TaskRow
+from rowlock._store.attempts import Finished
+from rowlock._store.database import Operation
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
+from rowlock._store.sweep import Swept
 from rowlock.models import Task
 from tests.model.protocol import RAISED, RAISED_FOR_GOOD, RETURNED
+from tests.support.stores import operation
 
 Fields = Mapping[str, Any]
 
@@ -69,33 +73,35 @@ class _Recorder:
             return other
 
         _replace(store, "sibling", recorded_sibling)
-        self._wrap(store, "insert", _asked_insert, _told_insert)
-        self._wrap(store, "insert_group", _asked_inserts, lambda answer: {"ids": None})
-        self._wrap(store, "insert_many", _asked_inserts, lambda answer: {"ids": answer})
+        self._wrap(store.tasks, "insert", _asked_insert, _told_insert)
+        self._wrap(store.tasks, "insert_group", _asked_inserts, lambda answer: {"ids": None})
+        self._wrap(store.tasks, "insert_many", _asked_inserts, lambda answer: {"ids": answer})
         self._inserts_new(store)
         self._inserts_on(store)
-        self._wrap(store, "claim", _asked_claim, _told_claim)
-        self._wrap(store, "extend", _asked_extend, _told_extend)
-        self._wrap(store, "finish", _asked_finish, _told_finish)
-        self._wrap(store, "release", _asked_attempts, _told_release)
-        self._wrap(store, "cancel", _asked_cancel, _told_cancel)
-        self._wrap(store, "retry", _asked_one, lambda task: {"changed": task is not None})
-        self._wrap(store, "remove", _asked_one, lambda removed: {"changed": removed})
-        self._wrap(store, "get", _asked_one, _told_get)
+        self._wrap(store.database, "claim", _asked_claim, _told_claim)
+        self._wrap(store.database, "claim_to_run", _asked_claim, _told_claim, as_="claim")
+        self._wrap(store.attempts, "extend", _asked_extend, _told_extend)
+        self._wrap(store.attempts, "finish", _asked_finish, _told_finish)
+        self._wrap(store.attempts, "release", _asked_attempts, _told_release)
+        self._wrap(store.tasks, "cancel", _asked_cancel, _told_cancel)
+        self._wrap(store.tasks, "retry", _asked_one, lambda task: {"changed": task is not None})
+        self._wrap(store.tasks, "remove", _asked_one, lambda removed: {"changed": removed})
+        self._wrap(store.tasks, "get", _asked_one, _told_get)
         self._sweeps(store)
         self._forgets(store)
 
     def _wrap(
         self,
-        store: Store,
+        owner: object,
         name: str,
         asked: Callable[..., Fields],
         told: Callable[[Any], Fields],
+        as_: str | None = None,
     ) -> None:
-        method = getattr(store, name)
+        method = getattr(owner, name)
 
         async def recorded(*arguments: Any, **options: Any) -> Any:
-            call = self._begin(name, asked(*arguments, **options))
+            call = self._begin(as_ or name, asked(*arguments, **options))
             try:
                 answer = await method(*arguments, **options)
             except DuplicateKeyError:
@@ -104,7 +110,7 @@ class _Recorder:
             self._end(call, told(answer))
             return answer
 
-        _replace(store, name, recorded)
+        _replace(owner, name, recorded)
 
     def _inserts_new(self, store: Store) -> None:
         async def recorded(
@@ -112,32 +118,29 @@ class _Recorder:
         ) -> None:
             # Made before they are sent: what was about to be done is on record first.
             later = [row async for part in more for row in part]
-            await store.insert_many([*rows, *later], now)
+            await store.tasks.insert_many([*rows, *later], now)
 
-        _replace(store, "insert_new", recorded)
+        _replace(store.tasks, "insert_new", recorded)
 
     def _inserts_on(self, store: Store) -> None:
-        method = store.insert_on
+        method = store.tasks.insert_on
 
         async def recorded(connection: Any, rows: Sequence[NewRow], now: Any = None) -> list[str]:
             # When the caller commits, and whether, nobody tells.
             self._begin("insert", {"rows": [_new(row) for row in rows]})
             return await method(connection, rows, now)
 
-        _replace(store, "insert_on", recorded)
+        _replace(store.tasks, "insert_on", recorded)
 
     def _sweeps(self, store: Store) -> None:
-        operation, method = store._sweep, store.sweep
+        sweep, codec = store.sweep, store.database.codec
 
         async def recorded(*arguments: Any, **options: Any) -> Swept:
             seen: list[TaskRow] = []
             call = self._begin("sweep", {})
-
-            def tapped(*given: Any) -> Operation[Swept]:
-                return _tap(operation(*given), lambda rows: seen.extend(store._rows(rows)))
-
-            _replace(store, "_sweep", tapped)
-            swept = await method(*arguments, **options)
+            leases = operation(type(sweep).leases.__get__(sweep), *arguments, **options)
+            tapped = _tap(leases, lambda rows: seen.extend(codec.rows(rows)))
+            swept: Swept = await store.database.autocommit(tapped)
             attempts = [
                 [row.id, row.attempt, row.thread_id]
                 for row in seen
@@ -146,42 +149,36 @@ class _Recorder:
             self._end(call, {"attempts": attempts, **_told_tasks(swept.changed)})
             return swept
 
-        _replace(store, "sweep", recorded)
+        _replace(sweep, "leases", recorded)
 
     def _forgets(self, store: Store) -> None:
-        operation, method = store._forget, store.forget
+        sweep, codec = store.sweep, store.database.codec
 
         async def recorded(*arguments: Any, **options: Any) -> int:
             gone: list[str] = []
             call = self._begin("forget", {})
-
-            def tapped(limit: int, now: Any) -> Operation[int]:
-                return _tap(
-                    operation(limit, now),
-                    lambda rows: gone.extend(store.to_id(row[0]) for row in rows),
-                )
-
-            _replace(store, "_forget", tapped)
-            count = await method(*arguments, **options)
+            retention = operation(type(sweep).retention.__get__(sweep), *arguments, **options)
+            tapped = _tap(retention, lambda rows: gone.extend(codec.to_id(row[0]) for row in rows))
+            count: int = await store.database.autocommit(tapped)
             self._end(call, {"ids": gone})
             return count
 
-        _replace(store, "forget", recorded)
+        _replace(sweep, "retention", recorded)
 
     def _begin(self, name: str, fields: Fields) -> int:
         call = next(self._numbers)
-        self.autocommit({"call": call, "began": time.monotonic(), "name": name, **fields})
+        self._write({"call": call, "began": time.monotonic(), "name": name, **fields})
         return call
 
     def _end(self, call: int, fields: Fields) -> None:
-        self.autocommit({"call": call, "ended": time.monotonic(), **fields})
+        self._write({"call": call, "ended": time.monotonic(), **fields})
 
     def _write(self, fields: Fields) -> None:
         os.write(self._file, json.dumps(fields).encode() + b"\n")
 
 
-def _replace(store: Store, name: str, value: object) -> None:
-    setattr(store, name, value)
+def _replace(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
 
 
 def _tap(operation: Operation[Any], see: Callable[[Sequence[Any]], None]) -> Operation[Any]:

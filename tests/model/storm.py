@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from rowlock import DuplicateKeyError, TaskQueue
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
 from rowlock._store.store import Store
+from rowlock._store.tasks import Tasks
 from rowlock.models import TaskStatus
 from tests.model.node import MAX_LOST
 from tests.model.recorder import record
@@ -44,8 +45,8 @@ async def storm(database: str, files: Sequence[Path]) -> None:
             )
             for _ in range(ROWS)
         ]
-        await stores[0].insert_many(rows[: ROWS // 2])
-        await stores[1].insert_group(rows[ROWS // 2 :])
+        await stores[0].tasks.insert_many(rows[: ROWS // 2])
+        await stores[1].tasks.insert_group(rows[ROWS // 2 :])
         ids = [row.id for row in rows]
         done = asyncio.Event()
         running = [
@@ -62,9 +63,9 @@ async def storm(database: str, files: Sequence[Path]) -> None:
         await asyncio.gather(*running)
         # By luck alone it may be that none was.
         for task_id in ids[::2]:
-            await stores[1].remove(task_id)
+            await stores[1].tasks.remove(task_id)
         for task_id in ids:
-            await stores[0].get(task_id)
+            await stores[0].tasks.get(task_id)
 
 
 Step = Callable[[], Awaitable[None]]
@@ -77,25 +78,25 @@ async def repeated(step: Step, done: asyncio.Event) -> None:
 
 def worker(store: Store, holder: str, luck: random.Random) -> Step:
     async def work() -> None:
-        for row in await store.claim(holder, {"t": 2}, SHORT_LEASE):
+        for row in await store.database.claim(holder, {"t": 2}, SHORT_LEASE):
             await attempt(row)
         await asyncio.sleep(luck.uniform(0, 0.02))
 
     async def attempt(row: TaskRow) -> None:
         key = (row.id, row.attempt)
         if luck.random() < 0.4:
-            await store.extend(holder, [key], SHORT_LEASE)
+            await store.attempts.extend(holder, [key], SHORT_LEASE)
         # Often past its lease, and past the claim of another worker of this very holder.
         await asyncio.sleep(luck.uniform(0, 3 if luck.random() < 0.5 else 0.5) * SHORT_LEASE / 1000)
         if luck.random() < 0.2:
-            await store.extend(holder, [key], SHORT_LEASE)
+            await store.attempts.extend(holder, [key], SHORT_LEASE)
         if luck.random() < 0.15:
-            await store.release(holder, [key])
+            await store.attempts.release(holder, [key])
         if luck.random() < 0.1:
             return  # it dies
         outcome = success(row) if luck.random() < 0.4 else failure(row, retry=luck.random() < 0.8)
         for _ in range(luck.choice((1, 1, 2))):
-            await store.finish(holder, [outcome], rows=luck.random() < 0.5)
+            await store.attempts.finish(holder, [outcome], rows=luck.random() < 0.5)
 
     return work
 
@@ -103,8 +104,8 @@ def worker(store: Store, holder: str, luck: random.Random) -> Step:
 def sweeper(store: Store, luck: random.Random) -> Step:
     async def work() -> None:
         await asyncio.sleep(luck.uniform(0, 0.05))
-        await store.sweep(luck.choice((2, 500)))
-        await store.prune(500)
+        await store.sweep.leases(luck.choice((2, 500)))
+        await store.sweep.retention(500)
 
     return work
 
@@ -112,12 +113,12 @@ def sweeper(store: Store, luck: random.Random) -> Step:
 def client(store: Store, ids: Sequence[str], luck: random.Random) -> Step:
     async def work() -> None:
         await asyncio.sleep(luck.uniform(0, 0.02))
-        await meddle(store, luck.choice(ids), luck)
+        await meddle(store.tasks, luck.choice(ids), luck)
 
     return work
 
 
-async def meddle(tasks: Store | TaskQueue, task_id: str, luck: random.Random) -> None:
+async def meddle(tasks: Tasks | TaskQueue, task_id: str, luck: random.Random) -> None:
     """Do one of the things that clients do to a task."""
     match luck.choice(("get", "get", "cancel", "ask", "retry", "remove")):
         case "get":
@@ -134,5 +135,5 @@ async def meddle(tasks: Store | TaskQueue, task_id: str, luck: random.Random) ->
 
 
 async def none_left(store: Store) -> bool:
-    counts = await store.counts("t")
+    counts = await store.tasks.counts("t")
     return not any(counts.get(status) for status in UNFINISHED)

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from rowlock._ids import new_id
-from rowlock._store.operations import Operation, Swept
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
+from rowlock._store.database import Operation
 from rowlock._store.store import Store
+from rowlock._store.sweep import Swept
 from tests.model.protocol import CANCELLED, RETURNED, Row, cancel, claimable, fits, retry
 from tests.model.world import LOST, UNSENT, Action, Kind, Slot, State, World
 from tests.support.schedule_node import one
-from tests.support.stores import LEASE, at, failure, new_row, open_store, success
+from tests.support.stores import LEASE, at, failure, new_row, open_store, operation, success
 
 WALKS = {"short": 8, "ci": 150, "long": 1500}
 STEPS = 80
@@ -71,7 +72,7 @@ class Lockstep:
                 assert action.slot is not None
                 assert after.row is not None
                 holder = before.holder(action.slot)
-                (found,) = await self.store.claim(holder, {"t": 1}, LEASE, self.now)
+                (found,) = await self.store.database.claim(holder, {"t": 1}, LEASE, self.now)
                 self.claimed[after.row.life, found.attempt] = found
                 expected = (after.row.attempt, after.row.retries, after.row.lost)
                 assert (found.attempt, found.retries_remaining, found.lost_workers) == expected
@@ -82,8 +83,8 @@ class Lockstep:
                 if action.reply != UNSENT:
                     await self.write(before, action, slot)
             case "sweeper reads":
-                operation = self.store._sweep(10, self.now, None, lambda key: False)
-                self.sweep = operation, await self.store.read(one(*next(operation)))
+                sweep = operation(self.store.sweep.leases, 10, self.now)
+                self.sweep = sweep, await self.store.database.read(one(*next(sweep)))
                 assert len(self.sweep[1]) == 1
             case "sweeper writes":
                 await self.sweeper_writes(before)
@@ -111,7 +112,7 @@ class Lockstep:
             retain_for=RETAIN if after.kind.retain == 1 else after.kind.retain,
             run_at=self.now,
         )
-        task_id = await self.store.insert(new, self.now)
+        task_id = await self.store.tasks.insert(new, self.now)
         if before.row is None:
             assert task_id == new.id
             self.ids[after.row.life] = new.id
@@ -123,13 +124,17 @@ class Lockstep:
         key, holder = (task_id, slot.held.attempt), slot.held.holder
         row = self.claimed[slot.life, slot.held.attempt]
         if action.name == "extend":
-            accepted = task_id in (await self.store.extend(holder, [key], LEASE, self.now))[0]
+            accepted = (
+                task_id in (await self.store.attempts.extend(holder, [key], LEASE, self.now))[0]
+            )
         elif action.name == "release":
-            accepted = bool((await self.store.release(holder, [key], self.now))[0])
+            accepted = bool((await self.store.attempts.release(holder, [key], self.now))[0])
         else:
             outcome = success(row) if action.ending == RETURNED else failure(row)
             rows = action.reply != LOST
-            done = (await self.store.finish(holder, [outcome], rows=rows, now=self.now)).tasks
+            done = (
+                await self.store.attempts.finish(holder, [outcome], rows=rows, now=self.now)
+            ).tasks
             accepted = task_id in done
             task, after = done.get(task_id), self.state.row
             if task is not None and after is not None:
@@ -140,7 +145,7 @@ class Lockstep:
         assert self.sweep is not None
         assert before.read is not None
         operation, rows = self.sweep
-        swept = await self.store.autocommit(self.rest(operation, rows))
+        swept = await self.store.database.autocommit(self.rest(operation, rows))
         assert bool(swept.changed) == fits(before.row, before.read[0], WORLD.rules.sweep)
 
     def rest(self, operation: Operation[Swept], rows: Sequence[Any]) -> Operation[Swept]:
@@ -149,7 +154,7 @@ class Lockstep:
             while True:
                 statement, parameters = operation.send(rows)
                 if "now" in parameters:
-                    parameters = {**parameters, "now": self.store.instant(self.now)}
+                    parameters = {**parameters, "now": self.store.database.codec.instant(self.now)}
                 rows = yield statement, parameters
         except StopIteration as stop:
             value: Swept = stop.value
@@ -158,24 +163,24 @@ class Lockstep:
     async def client(self, name: str, row: Row) -> None:
         task_id = self.ids[row.life]
         if name == "cancel":
-            task = await self.store.cancel(task_id, self.now, running=True)
+            task = await self.store.tasks.cancel(task_id, self.now, running=True)
             assert task is not None
             assert task.status == ("processing" if row.leased else CANCELLED)
         elif name == "retry()":
-            assert await self.store.retry(task_id, self.now) is not None
+            assert await self.store.tasks.retry(task_id, self.now) is not None
         elif name == "remove":
-            assert await self.store.remove(task_id)
+            assert await self.store.tasks.remove(task_id)
         else:
-            assert await self.store.prune(10, self.now) == 0
+            assert await self.store.sweep.retention(10, self.now) == 0
             self.milliseconds += RETAIN
-            assert await self.store.prune(10, self.now) == 1
+            assert await self.store.sweep.retention(10, self.now) == 1
 
     async def compare(self) -> None:
         """The rows are the same."""
         row = self.state.row
         if not self.state.lives:
             return
-        task = await self.store.get(self.ids[self.state.lives])
+        task = await self.store.tasks.get(self.ids[self.state.lives])
         found = task and (
             task.status,
             task.attempt,
@@ -189,16 +194,16 @@ class Lockstep:
         """What the model cannot do the store does not."""
         row = self.state.row
         if not claimable(row):
-            assert await self.store.claim("nobody", {"t": 1}, LEASE, self.now) == []
+            assert await self.store.database.claim("nobody", {"t": 1}, LEASE, self.now) == []
         if row is None or not row.expired:
-            assert await self.store.sweep(10, self.now) == (0, [], [])
+            assert await self.store.sweep.leases(10, self.now) == (0, [], [])
         if row is None or not row.dated:
-            assert await self.store.prune(10, self.now) == 0
+            assert await self.store.sweep.retention(10, self.now) == 0
         task_id = self.ids.get(self.state.lives, new_id())
         if not cancel(row, WORLD.rules)[1]:
-            assert await self.store.cancel(task_id, self.now, running=True) is None
+            assert await self.store.tasks.cancel(task_id, self.now, running=True) is None
         if not retry(row, WORLD.rules)[1]:
-            assert await self.store.retry(task_id, self.now) is None
+            assert await self.store.tasks.retry(task_id, self.now) is None
         await self.compare()
 
 
@@ -277,7 +282,7 @@ async def go(store: Store, way: Sequence[Step]) -> None:
         error.add_note("in " + ", ".join(str(action) for action, _ in way))
         raise
     for task_id in lockstep.ids.values():
-        await store.remove(task_id)
+        await store.tasks.remove(task_id)
 
 
 SETTINGS = {"retry_interval": RETRY_INTERVAL, "max_lost_workers": WORLD.rules.max_lost}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.statements import Statements
+from rowlock._store import attempts, ends, sweep
+from rowlock._store.sql import HOLDER, Dialect
 from rowlock._store.tables import task
 from tests.model.node import MAX_LOST
 from tests.model.protocol import Rules
@@ -26,7 +25,7 @@ from tests.support.stores import claim_one, failure, new_row, open_store, succes
 RULES = Rules(max_lost=MAX_LOST)
 
 Record = list[dict[str, Any]]
-Held = Callable[[Statements, FromClause, ColumnElement[Any]], ColumnElement[bool]]
+Fence = Callable[..., ColumnElement[bool]]
 
 
 async def test_what_stores_do_is_what_the_model_allows(database: str, tmp_path: Path) -> None:
@@ -50,19 +49,19 @@ async def zombie(database: str, directory: Path, other_holder: str = "other") ->
         record(files[0], one)
         record(files[1], other)
         row = new_row(run_at=None, retries_remaining=1)
-        await one.insert(row)
-        (first,) = await one.claim("one", {"t": 1}, 200)
+        await one.tasks.insert(row)
+        (first,) = await one.database.claim("one", {"t": 1}, 200)
 
         async def swept() -> bool:
-            return (await other.sweep(10))[0] == 1
+            return (await other.sweep.leases(10))[0] == 1
 
         await eventually(swept)
-        await one.retry(row.id)
-        (second,) = await other.claim(other_holder, {"t": 1}, 60_000)
-        await one.finish("one", [success(first)])
+        await one.tasks.retry(row.id)
+        (second,) = await other.database.claim(other_holder, {"t": 1}, 60_000)
+        await one.attempts.finish("one", [success(first)])
         for _ in range(2):
-            await other.finish(other_holder, [failure(second)])
-        await one.get(row.id)
+            await other.attempts.finish(other_holder, [failure(second)])
+        await one.tasks.get(row.id)
     return read(files)
 
 
@@ -70,7 +69,7 @@ async def zombie(database: str, directory: Path, other_holder: str = "other") ->
 
 
 def without_attempt(
-    self: Statements, batch: FromClause, holder: ColumnElement[Any]
+    dialect: Dialect, batch: FromClause, holder: ColumnElement[Any] = HOLDER
 ) -> ColumnElement[bool]:
     return and_(
         task.c.id == batch.c.id, task.c.thread_id == holder, task.c.lease_until.is_not(None)
@@ -78,7 +77,7 @@ def without_attempt(
 
 
 def without_lease(
-    self: Statements, batch: FromClause, holder: ColumnElement[Any]
+    dialect: Dialect, batch: FromClause, holder: ColumnElement[Any] = HOLDER
 ) -> ColumnElement[bool]:
     return and_(
         task.c.id == batch.c.id,
@@ -87,13 +86,23 @@ def without_lease(
     )
 
 
-@pytest.mark.parametrize("held", [without_attempt, without_lease])
+@pytest.fixture
+def _statements_anew() -> Iterator[None]:
+    """The statements are built again for a test, and after it."""
+    for build in (attempts.attempt_statements, sweep.sweep_statements):
+        build.cache_clear()
+    yield
+    for build in (attempts.attempt_statements, sweep.sweep_statements):
+        build.cache_clear()
+
+
+@pytest.mark.usefixtures("_statements_anew")
+@pytest.mark.parametrize("fence", [without_attempt, without_lease])
 async def test_the_replay_finds_a_broken_fence(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: Held
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fence: Fence
 ) -> None:
-    monkeypatch.setattr(Statements, "_held", held)
-    for store in (PostgresStore, SqliteStore):
-        monkeypatch.setattr(store, "sql", Statements(store.sql.dialect))
+    for module in (attempts, ends):
+        monkeypatch.setattr(module, "fence", fence)
     (deviation,) = replay(await zombie(database, tmp_path, "one"), RULES).deviations
     assert "finish" in str(deviation)
     assert "accepted True" in str(deviation)
@@ -241,12 +250,12 @@ async def test_a_row_of_a_callers_transaction_may_be_there_or_not(
     async with open_store(sqlite_url) as store:
         record(file, store)
         for commits in (True, False):
-            async with store._engine.connect() as connection:
+            async with store.database._engine.connect() as connection:
                 row = new_row(run_at=None)
-                await store.insert_on(connection, [row])
+                await store.tasks.insert_on(connection, [row])
                 await (connection.commit() if commits else connection.rollback())
-            assert (await store.get(row.id) is not None) == commits
-            await store.claim("worker", {"t": 1}, 60_000)
+            assert (await store.tasks.get(row.id) is not None) == commits
+            await store.database.claim("worker", {"t": 1}, 60_000)
     report = replay(read([file]), RULES)
     assert not report.deviations
     assert report.events["claim"] == 1
@@ -257,11 +266,11 @@ async def test_concurrent_calls_are_put_in_order(sqlite_url: str, tmp_path: Path
     file = tmp_path / "record"
     async with open_store(sqlite_url) as store:
         record(file, store)
-        await store.insert(new_row(run_at=None))
+        await store.tasks.insert(new_row(run_at=None))
         row = await claim_one(store, now=None, lease=60_000)
-        await store.finish("worker", [success(row)])
-        await store.extend("worker", [(row.id, 1)], 60_000)
-        await store.get(row.id)
+        await store.attempts.finish("worker", [success(row)])
+        await store.attempts.extend("worker", [(row.id, 1)], 60_000)
+        await store.tasks.get(row.id)
     calls = read([file])
     end = calls[-1]["ended"]
     # The extension was refused, and began before the finish that refused it.
@@ -277,7 +286,7 @@ async def test_a_line_that_was_cut_is_left_out(sqlite_url: str, tmp_path: Path) 
     file = tmp_path / "record"
     async with open_store(sqlite_url) as store:
         record(file, store)
-        await asyncio.gather(*(store.insert(new_row()) for _ in range(3)))
+        await asyncio.gather(*(store.tasks.insert(new_row()) for _ in range(3)))
     file.write_bytes(file.read_bytes()[:-5])
     assert [("ended" in call) for call in read([file])].count(False) == 1
     assert not replay(read([file]), RULES).deviations

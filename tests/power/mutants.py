@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STATEMENTS = "src/rowlock/_store/statements.py"
+ATTEMPTS = "src/rowlock/_store/attempts.py"
+ENDS = "src/rowlock/_store/ends.py"
+SWEEP = "src/rowlock/_store/sweep.py"
+TASKS = "src/rowlock/_store/tasks.py"
 LANES = "src/rowlock/_store/postgres/claim.py"
 STORE_TESTS = "tests/store/test_store.py"
 SCHEDULES = "src/rowlock/_store/schedules.py"
@@ -33,43 +36,51 @@ class Mutant:
     killers: tuple[str, ...]
 
 
-_HOLDER = 'task.c.thread_id == bindparam("holder", type_=Text)'
-_HELD = f"self._held(batch, {_HOLDER.split(' == ')[1]})"
+_HOLDER = "task.c.thread_id == HOLDER"
 _LEASED = "task.c.lease_until.is_not(None)"
+_FENCE = "fence(self._dialect, batch)"
+
+
+def _guard(*conditions: str) -> str:
+    return f"(task.c.id == batch.c.id){''.join(f' & ({each})' for each in conditions)}"
 
 
 def _finish(*conditions: str) -> tuple[Edit, ...]:
     """Guard success, failure and removal by these conditions on a row beside its id."""
-    guard = f"and_(task.c.id == batch.c.id{''.join(f', {each}' for each in conditions)})"
+    guard = _guard(*conditions)
     success = "\n            .values(\n                status=constant(TaskStatus.SUCCESS),"
-    failed = ".where(self._held(batch, holder))"
-    drop = "self.dialect.delete(batch, self._held(batch, holder)"
+    # The sweeper names the holder of each row.
+    own = f"{guard} if holder is HOLDER else fence(dialect, batch, holder)"
     return (
-        (STATEMENTS, f".where({_HELD}){success}", f".where({guard}){success}"),
-        (STATEMENTS, failed, f".where(self._held(batch, holder) if expired else {guard})"),
-        (STATEMENTS, drop, f"{drop} if expired else {guard}"),
+        (ATTEMPTS, f".where({_FENCE}){success}", f".where({guard}){success}"),
+        (ENDS, ".where(fence(dialect, batch, holder))", f".where({own})"),
+        (
+            ENDS,
+            "dialect.delete(batch, fence(dialect, batch, holder))",
+            f"dialect.delete(batch, {own})",
+        ),
     )
 
 
 def _extension(*conditions: str) -> tuple[Edit, ...]:
-    guard = ", ".join(["task.c.id == batch.c.id", *conditions])
-    then = "\n            .values(lease_until=self.dialect.after("
-    return ((STATEMENTS, f".where({_HELD}){then}", f".where({guard}){then}"),)
+    then = "\n            .values(lease_until="
+    return ((ATTEMPTS, f".where({_FENCE}){then}", f".where({_guard(*conditions)}){then}"),)
 
 
 def _sweep(*conditions: str) -> tuple[Edit, ...]:
     """Guard what the sweeper writes by these conditions, and look at the clock only as it reads."""
-    held = "self._held(batch, holder)"
-    guard = "and_(task.c.id == batch.c.id, " + ", ".join(conditions) + ")"
-    if "holder" in conditions:
-        guard = held
-    clock = "statement.where(task.c.lease_until <= self._now)"
-    drop = "self.dialect.delete(batch, "
+    fence = "fence(dialect, batch, holder)"
+    guard = fence if "holder" in conditions else _guard(*conditions)
+    swept = f"{fence} if holder is HOLDER else {guard}"
     return (
-        (STATEMENTS, f".where({held})", f".where({guard} if expired else {held})"),
-        (STATEMENTS, f"        if expired:\n            statement = {clock}\n", ""),
-        (STATEMENTS, f"{drop}{held})", f"{drop}{guard} if expired else {held})"),
-        (STATEMENTS, f"return {clock} if expired else statement", "return statement"),
+        (ENDS, f".where({fence})", f".where({swept})"),
+        (ENDS, f"dialect.delete(batch, {fence})", f"dialect.delete(batch, {swept})"),
+        (SWEEP, "batch.c.holder).where(expired)", "batch.c.holder)"),
+        (
+            SWEEP,
+            "                .where(expired)\n                .returning",
+            "                .returning",
+        ),
     )
 
 
@@ -103,14 +114,14 @@ MUTANTS = (
         "tries counted where a failure is handled, not where a worker was lost",
         (
             (
-                STATEMENTS,
+                ENDS,
                 'task.c.retries_remaining - literal_column("1")',
                 'task.c.retries_remaining - (literal_column("1") - batch.c.lost)',
             ),
             (
-                STATEMENTS,
-                "                + batch.c.lost,",
-                "                + literal_column('0'),",
+                ENDS,
+                "            + batch.c.lost,",
+                "            + literal_column('0'),",
             ),
         ),
         (
@@ -127,10 +138,9 @@ MUTANTS = (
         "cancel over a terminal status",
         (
             (
-                STATEMENTS,
-                "task.c.status == constant(TaskStatus.PENDING),\n"
-                "                not_(_REMOVED_AT_ONCE),",
-                "not_(_REMOVED_AT_ONCE),",
+                TASKS,
+                "task.c.status == constant(TaskStatus.PENDING), not_(REMOVED_AT_ONCE)",
+                "not_(REMOVED_AT_ONCE)",
             ),
         ),
         (f"{STORE_TESTS}::test_cancel",),
@@ -171,13 +181,13 @@ MUTANTS = (
         (
             (
                 SCHEDULES,
-                "        return await self._store.transaction("
+                "        return await self._database.transaction("
                 "self._advance(ours, limit, now, rooms))\n",
                 "        self._later: list[dict[str, Any]] = []\n"
-                "        done = await self._store.transaction("
+                "        done = await self._database.transaction("
                 "self._advance(ours, limit, now, rooms))\n"
-                "        create = self._create(self._later, self._store.instant(now))\n"
-                "        await self._store.transaction(create)\n"
+                "        create = self._create(self._later, self._codec.instant(now))\n"
+                "        await self._database.transaction(create)\n"
                 "        return done\n",
             ),
             (

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rowlock._endings import HandlerResult
-from rowlock._store.operations import AttemptOutcome, NewRow
-from rowlock._store.statements import TaskRow
+from rowlock._rows import NewRow, TaskRow
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock.errors import DuplicateKeyError
 from rowlock.models import SortDirection, SortProperty, Task, TaskStatus
@@ -152,7 +152,7 @@ class Lockstep:
     @rule(given=templates)
     def insert(self, given: dict[str, Any]) -> None:
         new, now = self.new(given), self.now
-        found = self.pair.both(lambda store: store.insert(new, now))
+        found = self.pair.both(lambda store: store.tasks.insert(new, now))
         self.same(self.model.insert(new, now), found)
 
     @rule(given=st.lists(templates, min_size=1, max_size=4), keyless=st.booleans())
@@ -160,10 +160,10 @@ class Lockstep:
         news = [self.new({**each, "key": None} if keyless else each) for each in given]
         now = self.now
         if keyless and len(news) % 2:
-            self.pair.both(lambda store: store.insert_group(news, now))
+            self.pair.both(lambda store: store.tasks.insert_group(news, now))
             found = [new.id for new in news]
         else:
-            found = self.pair.both(lambda store: store.insert_many(news, now))
+            found = self.pair.both(lambda store: store.tasks.insert_many(news, now))
         self.same([self.model.insert(new, now) for new in news], found)
 
     @rule(
@@ -173,16 +173,16 @@ class Lockstep:
     )
     def claim(self, holder: str, rooms: dict[str, int], lease: int) -> None:
         now = self.now
-        due = self.pair.both(lambda store: store.next_due(rooms, now))
+        due = self.pair.both(lambda store: store.database.next_due(rooms, now))
         assert due == self.model.next_due(rooms, now)
-        claimed = self.pair.each(lambda store: store.claim(holder, rooms, lease, now))
+        claimed = self.pair.each(lambda store: store.database.claim(holder, rooms, lease, now))
         sqlite, postgresql = (
             [comparable(store, row) for row in rows]
             for store, rows in zip(self.pair.stores, claimed, strict=True)
         )
         assert sqlite == postgresql
         store = self.pair.stores[0]
-        found = [store.to_task(row) for row in claimed[0]]
+        found = [store.database.codec.task(row) for row in claimed[0]]
         self.same(self.model.claim(holder, rooms, lease, now), found)
         self.claims += map(list, zip(*claimed, strict=True))
 
@@ -214,7 +214,7 @@ class Lockstep:
             outcomes = [
                 AttemptOutcome(both[place], end) for both, end in zip(claims, said, strict=True)
             ]
-            return (await store.finish(holder, outcomes, rows=rows, now=now)).tasks
+            return (await store.attempts.finish(holder, outcomes, rows=rows, now=now)).tasks
 
         found = self.pair.both(act)
         expected = self.model.finish(holder, ends, now)
@@ -229,7 +229,7 @@ class Lockstep:
         if claims := self.claimed(numbers):
             holder, attempts = self.held_by(claims, stranger)
             now = self.now
-            found = self.pair.both(lambda store: store.extend(holder, attempts, 2500, now))
+            found = self.pair.both(lambda store: store.attempts.extend(holder, attempts, 2500, now))
             self.same((self.model.extend(holder, attempts, 2500, now), set()), found)
 
     @rule(2, numbers=some, stranger=strangers)
@@ -237,7 +237,9 @@ class Lockstep:
         if claims := self.claimed(numbers):
             holder, attempts = self.held_by(claims, stranger)
             now = self.now
-            found = self.pair.both(lambda store: _by_id(store.release(holder, attempts, now)))
+            found = self.pair.both(
+                lambda store: _by_id(store.attempts.release(holder, attempts, now))
+            )
             self.same(self.model.release(holder, attempts, now), found)
 
     @rule(numbers=some, stranger=strangers, value=st.integers(0, 3))
@@ -245,17 +247,17 @@ class Lockstep:
         if claims := self.claimed(numbers):
             holder, attempts = self.held_by(claims, stranger)
             reports = dict.fromkeys(attempts, f'{{"value":{value}}}')
-            self.pair.both(lambda store: store.progress(holder, reports))
+            self.pair.both(lambda store: store.attempts.progress(holder, reports))
             self.model.progress(holder, reports)
-            asked = self.pair.both(lambda store: store.cancel_requests(holder, attempts))
-            self.same(self.model.cancel_requests(holder, attempts), asked)
+            asked = self.pair.both(lambda store: store.attempts.cancel_requests(holder, attempts))
+            self.same(self.model.asked(holder, attempts), asked)
 
     @rule()
     def sweep(self) -> None:
         now = self.now
 
         async def act(store: Store) -> tuple[int, list[Task]]:
-            found, changed, _ = await store.sweep(LOTS, now)
+            found, changed, _ = await store.sweep.leases(LOTS, now)
             return found, sorted(changed, key=lambda task: task.id)
 
         found, changed = self.pair.both(act)
@@ -266,12 +268,14 @@ class Lockstep:
     @rule()
     def forget(self) -> None:
         now = self.now
-        self.same(self.model.forget(now), self.pair.both(lambda store: store.prune(LOTS, now)))
+        self.same(
+            self.model.forget(now), self.pair.both(lambda store: store.sweep.retention(LOTS, now))
+        )
 
     @rule(3, number=picks, claimed=st.booleans(), running=st.booleans())
     def cancel(self, number: int, claimed: bool, running: bool) -> None:
         task_id, now = self.pick(number, claimed), self.now
-        found = self.pair.both(lambda store: store.cancel(task_id, now, running=running))
+        found = self.pair.both(lambda store: store.tasks.cancel(task_id, now, running=running))
         self.same(self.model.cancel(task_id, now, running=running), found)
 
     @rule(2, number=picks, claimed=st.booleans())
@@ -280,7 +284,7 @@ class Lockstep:
 
         async def act(store: Store) -> Task | str | None:
             try:
-                return await store.retry(task_id, now)
+                return await store.tasks.retry(task_id, now)
             except DuplicateKeyError as error:
                 return error.task_id
 
@@ -289,7 +293,9 @@ class Lockstep:
     @rule(number=picks)
     def remove(self, number: int) -> None:
         task_id = self.pick(number, False)
-        self.same(self.model.remove(task_id), self.pair.both(lambda store: store.remove(task_id)))
+        self.same(
+            self.model.remove(task_id), self.pair.both(lambda store: store.tasks.remove(task_id))
+        )
 
     @rule(
         task_type=st.sampled_from([None, *TYPES]),
@@ -309,7 +315,7 @@ class Lockstep:
         async def act(store: Store) -> list[tuple[list[Task], str | None]]:
             pages, cursor = [], None
             while True:
-                page = await store.page(task_type, status, sort, direction, cursor, limit)
+                page = await store.pages.page(task_type, status, sort, direction, cursor, limit)
                 pages.append((page.entities, page.cursor))
                 if (cursor := page.cursor) is None:
                     return pages
@@ -326,8 +332,10 @@ class Lockstep:
         ascending = SortDirection.ASCENDING
 
         async def act(store: Store) -> tuple[list[Task], dict[TaskStatus, int]]:
-            page = await store.page(None, None, SortProperty.DATE_CREATED, ascending, None, LOTS)
-            return page.entities, await store.counts(None)
+            page = await store.pages.page(
+                None, None, SortProperty.DATE_CREATED, ascending, None, LOTS
+            )
+            return page.entities, await store.tasks.counts(None)
 
         tasks, counts = self.pair.both(act)
         expected = sorted(self.model.select(None, None), key=lambda task: task.id)
@@ -343,7 +351,9 @@ class Lockstep:
         }
         if self.ids:
             task_id = self.ids[-1]
-            self.same(self.model.get(task_id), self.pair.both(lambda store: store.get(task_id)))
+            self.same(
+                self.model.get(task_id), self.pair.both(lambda store: store.tasks.get(task_id))
+            )
 
 
 programs: st.SearchStrategy[list[Step]] = st.lists(st.one_of(_STEPS), min_size=30, max_size=60)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rowlock._ids import id_instant
-from rowlock._store.operations import NewRow
+from rowlock._rows import NewRow
 from rowlock.models import Task, TaskError, TaskProgress, TaskStatus
 
 RETRY_INTERVAL = 5000

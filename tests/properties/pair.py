@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import delete, select
 
-from rowlock._store.operations import Operation
-from rowlock._store.statements import Statement, TaskRow
+from rowlock._rows import TaskRow
+from rowlock._store.database import Operation
+from rowlock._store.sql import Statement
 from rowlock._store.store import Store
 from rowlock._store.tables import task
 from tests.support.stores import open_store
@@ -46,24 +47,31 @@ class Pair:
 
     def clear(self) -> None:
         """Delete every task."""
-        self.both(lambda store: store.transaction(_clear(store.sql.dialect.compile(delete(task)))))
+        self.both(
+            lambda store: store.database.transaction(
+                _clear(store.database.dialect.compile(delete(task)))
+            )
+        )
 
 
 async def _hidden(store: Store) -> dict[str, Hidden]:
     columns = task.c.id, task.c.lost_workers, task.c.lease_until, task.c.cancel_requested
-    statement = store.sql.dialect.compile(select(*columns))
+    statement = store.database.dialect.compile(select(*columns))
 
     def operation() -> Operation[dict[str, Hidden]]:
         rows = yield statement, {}
         return {
-            store.to_id(task_id): (
+            store.database.codec.to_id(task_id): (
                 lost_workers,
-                *(None if instant is None else store.from_time(instant) for instant in instants),
+                *(
+                    None if instant is None else store.database.codec.from_time(instant)
+                    for instant in instants
+                ),
             )
             for task_id, lost_workers, *instants in rows
         }
 
-    return await store.read(operation())
+    return await store.database.read(operation())
 
 
 def _clear(statement: Statement) -> Operation[None]:
@@ -97,5 +105,5 @@ def comparable(store: Store, row: TaskRow) -> dict[str, Any]:
     values["attempts"] = None
     for name in times:
         if values[name] is not None:
-            values[name] = store.from_time(values[name])
+            values[name] = store.database.codec.from_time(values[name])
     return values

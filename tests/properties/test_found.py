@@ -8,7 +8,7 @@ import asyncpg
 
 from rowlock import TaskQueue
 from rowlock._endings import HandlerResult
-from rowlock._store.operations import AttemptOutcome
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.postgres.connections import as_array
 from tests.support.stores import at, failure, insert_and_claim, open_store, success
 from tests.worker.test_worker import ended
@@ -18,8 +18,10 @@ async def test_a_row_that_is_removed_is_told_with_its_last_progress(database: st
     """Fails where what was claimed is told: the callback sees the progress of then."""
     async with open_store(database) as store:
         row = await insert_and_claim(store, retain_for=0, retries_remaining=0)
-        await store.progress("worker", {(row.id, row.attempt): '{"value":1}'})
-        (task,) = ((await store.finish("worker", [success(row)], now=at(1))).tasks).values()
+        await store.attempts.progress("worker", {(row.id, row.attempt): '{"value":1}'})
+        (task,) = (
+            (await store.attempts.finish("worker", [success(row)], now=at(1))).tasks
+        ).values()
         assert task is not None
         assert task.progress is not None
         assert task.progress.value == 1
@@ -29,11 +31,11 @@ async def test_a_cancelled_task_that_is_removed_is_told_with_its_error(database:
     """As one that is kept: the error of its earlier attempt stays."""
     async with open_store(database) as store:
         row = await insert_and_claim(store, retain_for=0, retry_interval=0)
-        await store.finish("worker", [failure(row)], now=at(1))
-        (again,) = await store.claim("worker", {"t": 1}, 1000, at(1))
-        await store.cancel(row.id, at(2), running=True)
+        await store.attempts.finish("worker", [failure(row)], now=at(1))
+        (again,) = await store.database.claim("worker", {"t": 1}, 1000, at(1))
+        await store.tasks.cancel(row.id, at(2), running=True)
         outcome = AttemptOutcome(again, HandlerResult(cancelled=True))
-        (task,) = ((await store.finish("worker", [outcome], now=at(3))).tasks).values()
+        (task,) = ((await store.attempts.finish("worker", [outcome], now=at(3))).tasks).values()
         assert task is not None
         assert (task.status, task.error is None) == ("cancelled", False)
 

@@ -218,8 +218,8 @@ async def test_when_their_worker_is_lost(
         good = [new_row(run_at=past, retry_interval=0) for _ in range(20)]
         # Those that nobody can sweep come first and last.
         for row in bad[::2] + good + bad[1::2]:
-            await store.insert(row, past)
-        claimed = await store.claim("dead", {"t": 1000}, 1000, past)
+            await store.tasks.insert(row, past)
+        claimed = await store.database.claim("dead", {"t": 1000}, 1000, past)
         assert len(claimed) == number + 20
     bad_ids = [row.id for row in bad]
     await spoil(database, bad_ids)
@@ -284,8 +284,8 @@ async def test_a_foreign_progress_holds_no_checkpoint(database: str) -> None:
 async def test_the_next_due_of_the_others_is_known(sqlite_url: str) -> None:
     """Fails where anything is taken for an instant: nobody who only polls finds work any more."""
     async with open_store(sqlite_url) as store:
-        await store.insert(new_row(type="bad"))
+        await store.tasks.insert(new_row(type="bad"))
         await execute(sqlite_url, "UPDATE rowlock_task SET run_at = 'x'")
-        await store.insert(new_row(type="good", run_at=at(2000)))
-        assert await store.next_due(["bad", "good"], at(0)) == 2
-        assert await store.next_due(["bad"], at(0)) is None
+        await store.tasks.insert(new_row(type="good", run_at=at(2000)))
+        assert await store.database.next_due(["bad", "good"], at(0)) == 2
+        assert await store.database.next_due(["bad"], at(0)) is None

@@ -47,26 +47,28 @@ class Writer:
         store = self._store
         task_id = self._ids[number % len(self._ids)]
         if what == "insert":
-            self._ids.append(await store.insert(new_row(type=TYPES[number % 2]), now))
+            self._ids.append(await store.tasks.insert(new_row(type=TYPES[number % 2]), now))
         elif what == "remove":
-            await store.remove(task_id)
+            await store.tasks.remove(task_id)
         elif what == "claim":
-            self._held += await store.claim("w2", {TYPES[number % 2]: 1 + number % 3}, LEASE, now)
+            self._held += await store.database.claim(
+                "w2", {TYPES[number % 2]: 1 + number % 3}, LEASE, now
+            )
         elif what == "cancel":
-            await store.cancel(task_id, now)
+            await store.tasks.cancel(task_id, now)
         elif what == "retry":
-            await store.retry(task_id, now)
+            await store.tasks.retry(task_id, now)
         elif self._held:
             row = self._held.pop(number % len(self._held))
             if what == "release":
-                await store.release("w2", [(row.id, row.attempt)], now)
+                await store.attempts.release("w2", [(row.id, row.attempt)], now)
             else:
                 outcome = success(row) if what == "finish" else failure(row, retry=number % 2 == 0)
-                await store.finish("w2", [outcome], now=now)
+                await store.attempts.finish("w2", [outcome], now=now)
 
 
 async def everything(store: Store) -> list[Task]:
-    page = await store.page(
+    page = await store.pages.page(
         None, None, SortProperty.DATE_CREATED, SortDirection.ASCENDING, None, 500
     )
     return page.entities
@@ -92,7 +94,7 @@ async def walk(
     seen: list[str] = []
     cursor, pages = None, 0
     while True:
-        page = await store.page(task_type, status, sort, direction, cursor, limit)
+        page = await store.pages.page(task_type, status, sort, direction, cursor, limit)
         seen += [task.id for task in page.entities]
         pages += 1
         cursor = page.cursor

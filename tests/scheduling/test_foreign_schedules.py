@@ -53,7 +53,7 @@ foreign = pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys()
 async def with_a_foreign_row(url: str, change: str) -> AsyncIterator[Schedules]:
     """One scheduled task that this process does not understand, and one that it does."""
     async with open_store(url) as store:
-        schedules = Schedules(store)
+        schedules = Schedules(store.database)
         await schedules.add(tasks("foreign"), START)
         await schedules.add(tasks("own"), START)
         await execute(url, f"UPDATE rowlock_scheduled_task SET {change} WHERE id = 'foreign'")
@@ -78,11 +78,11 @@ async def test_it_is_left_as_it_is_and_does_not_keep_others_waiting(
         assert [name for name, _ in done.unread] == ["foreign"]
         assert not done.damaged
         assert await row(database) == before
-        assert [task.schedule_id for task in await created(schedules._store)] == ["own"]
+        assert [task.schedule_id for task in await created(schedules._database)] == ["own"]
         # It is due still, but not for this process.
         assert await schedules.next_due([], at(MINUTE)) == 60
         assert await schedules.advance([], 9, at(MINUTE)) == Advance()
-        assert await Schedules(schedules._store).next_due([], at(MINUTE)) == 0
+        assert await Schedules(schedules._database).next_due([], at(MINUTE)) == 0
 
 
 @foreign
@@ -126,7 +126,7 @@ async def test_it_triggers_where_it_is_understood_and_again_here(
 
     monkeypatch.setattr("rowlock._store.schedule_rows.read_times", read)
     async with open_store(database) as store:
-        here, elsewhere = Schedules(store), Schedules(store)
+        here, elsewhere = Schedules(store.database), Schedules(store.database)
         await here.add(tasks(), START)
         assert (await here.advance([], 9, at(MINUTE))).unread == [("s", "no zones here")]
         blind = False
@@ -147,7 +147,7 @@ async def test_what_fails_only_here_is_left_to_others(
         raise OSError(24, "Too many open files")
 
     async with open_store(database) as store:
-        schedules = Schedules(store)
+        schedules = Schedules(store.database)
         await schedules.add(tasks(), START)
         before = await row(database, "s")
         with monkeypatch.context() as patch:
@@ -155,7 +155,7 @@ async def test_what_fails_only_here_is_left_to_others(
             done = await schedules.advance([], 9, at(MINUTE))
         assert [name for name, _ in done.unread] == ["s"]
         assert await row(database, "s") == before
-        assert (await Schedules(store).advance([], 9, at(MINUTE))).types == {"t"}
+        assert (await Schedules(store.database).advance([], 9, at(MINUTE))).types == {"t"}
 
 
 # In a process.
@@ -294,7 +294,7 @@ async def test_a_damaged_row_is_paused_said_and_can_be_resumed(database: str, da
 async def test_what_a_version_before_has_put_aside_can_be_resumed(database: str) -> None:
     """Fails if only what is called paused can be: it stopped rows without saying so."""
     async with open_store(database) as store:
-        schedules = Schedules(store)
+        schedules = Schedules(store.database)
         await schedules.add(tasks(), START)
         await execute(database, "UPDATE rowlock_scheduled_task SET next_trigger = NULL")
         assert await schedules.resume("s", at(3 * MINUTE))
@@ -304,9 +304,9 @@ async def test_what_a_version_before_has_put_aside_can_be_resumed(database: str)
 
 async def test_a_row_that_another_hand_made_due_is_paused_and_resumed(database: str) -> None:
     async with open_store(database) as store:
-        schedules = Schedules(store)
+        schedules = Schedules(store.database)
         await schedules.add(tasks(), START)
-        earlier = schedules._store.to_time(at(5))
+        earlier = schedules._codec.to_time(at(5))
         shown = f"'{earlier}'" if isinstance(earlier, datetime) else earlier
         await execute(database, f"UPDATE rowlock_scheduled_task SET next_trigger = {shown}")
         assert [name for name, _ in (await schedules.advance([], 9, at(10))).damaged] == ["s"]

@@ -471,7 +471,7 @@ async def test_a_daily_task_stays_daily_however_often_its_process_restarts(
                         await nodes.drain()
                     nodes.launch(0)
                 await nodes.all_ready()
-                times = await Schedules(store).times()
+                times = await Schedules(store.database).times()
                 seen.append(
                     {name: [time.next_trigger_time for time in times[name]] for name in nodes.ids}
                 )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rowlock._store.operations import Operation
+from rowlock._store.database import Database, Operation
+from rowlock._store.paging import Pages
 from rowlock._store.schedules import CATCH_UP, Advance, CallOutcome, NewSchedule, Schedules, Trigger
 from rowlock._store.store import Store
 from rowlock.models import (
@@ -54,7 +55,7 @@ def calls(
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[Store, Schedules]]:
     async with open_store(url) as store:
-        yield store, Schedules(store)
+        yield store, Schedules(store.database)
 
 
 async def state(schedules: Schedules, schedule_id: str = "s") -> ScheduledTaskState:
@@ -72,8 +73,9 @@ async def next_of(schedules: Schedules, schedule_id: str = "s") -> list[datetime
     ]
 
 
-async def created(store: Store) -> list[Task]:
-    page = await store.page(
+async def created(store: Store | Database) -> list[Task]:
+    database = store.database if isinstance(store, Store) else store
+    page = await Pages(database).page(
         None, None, SortProperty.DATE_CREATED, SortDirection.ASCENDING, None, 500
     )
     return page.entities
@@ -132,7 +134,7 @@ async def test_what_it_does_is_changed_with_the_next_add(database: str) -> None:
         )  # fmt: skip
         assert (task.schedule_id, task.scheduled_for) == ("s", at(MINUTE))
         assert (task.status, task.thread_id, task.attempt) == ("pending", "0", 0)
-        (row,) = await store.claim("w", {"t": 1}, 1000, at(MINUTE + 10))
+        (row,) = await store.database.claim("w", {"t": 1}, 1000, at(MINUTE + 10))
         assert row.retain_for == 5
         await schedules.add(calls(), START)
         assert (await state(schedules)).task_type is None
@@ -301,13 +303,13 @@ async def test_a_task_is_left_out_while_the_last_one_has_not_ended(database: str
         await schedules.advance([], 9, at(MINUTE))
         (first,) = await created(store)
         await schedules.advance([], 9, at(2 * MINUTE))
-        await store.claim("w", {"t": 1}, 10 * MINUTE, at(2 * MINUTE))
+        await store.database.claim("w", {"t": 1}, 10 * MINUTE, at(2 * MINUTE))
         done = await schedules.advance([], 9, at(3 * MINUTE))
         found = await state(schedules)
         assert done == Advance(found=1)
         assert (found.last_trigger_time, found.last_skip_time) == (at(MINUTE), at(3 * MINUTE))
         assert found.last_skip_reason == f"task {first.id} was processing"
-        await store.remove(first.id)
+        await store.tasks.remove(first.id)
         await schedules.advance([], 9, at(4 * MINUTE))
         assert await instants(store) == [at(4 * MINUTE)]
 

@@ -14,21 +14,22 @@ from typing import Any
 
 import pytest
 
+from rowlock._rows import TaskRow
 from rowlock._store.postgres import connections as _connections
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.statements import TaskRow
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.store import Store
 from tests.store import test_explain as explain
 from tests.store.test_explain import MODES
-from tests.support.stores import LEASE, START, at, failure, new_row, open_store, success
+from tests.support.stores import LEASE, START, at, failure, new_row, open_store, operation, success
 
 BATCH = 500
 MOST_BLOCKS = 40 * BATCH
 
 
-async def claimed(url: str) -> tuple[PostgresStore, list[TaskRow]]:
+async def claimed(url: str) -> tuple[Store, list[TaskRow]]:
     async with open_store(url) as store:
-        assert isinstance(store, PostgresStore)
-        return store, await store.claim("w", {"t": 2 * BATCH}, LEASE, START)
+        assert isinstance(store.database, PostgresDatabase)
+        return store, await store.database.claim("w", {"t": 2 * BATCH}, LEASE, START)
 
 
 def backlog(url: str, rows: int, *, emptied: bool) -> None:
@@ -62,17 +63,22 @@ def test_a_batch_is_looked_up_by_its_keys(
     keyed = [new_row(key=f"key {number}") for number in range(BATCH)]
     attempts = [(row.id, row.attempt) for row in kept]
     monkeypatch.setattr(explain, "MOST_ROWS", BATCH)
+    finish = store.attempts.finish
     operations: dict[str, Callable[[], Any]] = {
-        "succeed": partial(store._finish, "w", [success(r) for r in kept], False, START),
-        "succeed, rows": partial(store._finish, "w", [success(r) for r in kept], True, START),
-        "fail": partial(store._finish, "w", [failure(r) for r in kept], True, START),
-        "drop": partial(store._finish, "w", [success(r) for r in dropped], False, START),
-        "extend": partial(store._extend, "w", attempts, LEASE, START),
-        "release": partial(store._release, "w", attempts, (), START),
-        "progress": partial(store._progress, "w", dict.fromkeys(attempts, "{}")),
-        "asked": partial(store._asked, "w", attempts),
-        "create by key": partial(store._insert_each, keyed, START),
-        "sweep": partial(store._sweep, BATCH, at(2 * LEASE), None, lambda key: False),
+        "succeed": partial(
+            operation, finish, "w", [success(r) for r in kept], rows=False, now=START
+        ),
+        "succeed, rows": partial(operation, finish, "w", [success(r) for r in kept], now=START),
+        "fail": partial(operation, finish, "w", [failure(r) for r in kept], now=START),
+        "drop": partial(
+            operation, finish, "w", [success(r) for r in dropped], rows=False, now=START
+        ),
+        "extend": partial(operation, store.attempts.extend, "w", attempts, LEASE, START),
+        "release": partial(operation, store.attempts.release, "w", attempts, START),
+        "progress": partial(operation, store.attempts.progress, "w", dict.fromkeys(attempts, "{}")),
+        "cancel requests": partial(operation, store.attempts.cancel_requests, "w", attempts),
+        "create by key": partial(store.tasks._insert_each, keyed, START),
+        "sweep": partial(operation, store.sweep.leases, BATCH, at(2 * LEASE)),
     }
     complaints = asyncio.run(
         explain._check_postgres(postgres_url, mode, _connections.BEGIN, operations, MOST_BLOCKS)

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from rowlock import DatabaseUnavailableError, NewTask, TaskQueue, TaskStatus
 from rowlock import _batch_size as batch_size
 from rowlock._batch_size import BatchSize, StatementTooSlowError
-from rowlock._store.statements import MOST_BYTES_OF_A_CLAIM
+from rowlock._store.database import MOST_BYTES_OF_A_CLAIM
 from tests.support.helpers import eventually
 from tests.support.stores import LEASE, START, execute, new_row, open_store
 
@@ -164,20 +164,22 @@ async def test_a_claim_ends_with_the_row_that_fills_it(database: str, types: int
     fit = -(-MOST_BYTES_OF_A_CLAIM // size)
     names = [f"t{number % types}" for number in range(fit + 5)]
     async with open_store(database) as store:
-        await store.insert_many([new_row(type=name, payload=payload) for name in names], START)
+        await store.tasks.insert_many(
+            [new_row(type=name, payload=payload) for name in names], START
+        )
         rooms = {f"t{number}": 1000 for number in range(types)}
-        first = await store.claim("w", rooms, LEASE, START)
+        first = await store.database.claim("w", rooms, LEASE, START)
         assert len(first) == fit
-        assert len(await store.claim("w", rooms, LEASE, START)) == 5
+        assert len(await store.database.claim("w", rooms, LEASE, START)) == 5
 
 
 async def test_a_payload_that_fills_a_claim_by_itself_is_claimed(database: str) -> None:
     """Fails where what is too large for the bound is left for ever."""
     async with open_store(database) as store:
         large = json.dumps("x" * MOST_BYTES_OF_A_CLAIM)
-        await store.insert_many([new_row(payload=large), new_row(payload=None)], START)
-        assert len(await store.claim("w", {"t": 10}, LEASE, START)) == 1
-        assert len(await store.claim("w", {"t": 10}, LEASE, START)) == 1
+        await store.tasks.insert_many([new_row(payload=large), new_row(payload=None)], START)
+        assert len(await store.database.claim("w", {"t": 10}, LEASE, START)) == 1
+        assert len(await store.database.claim("w", {"t": 10}, LEASE, START)) == 1
 
 
 async def test_a_payload_counts_as_it_comes_over_the_link(database: str) -> None:
@@ -185,6 +187,6 @@ async def test_a_payload_counts_as_it_comes_over_the_link(database: str) -> None
     async with open_store(database) as store:
         payload = json.dumps([0] * 120_000)
         rows = [new_row(payload=payload) for _ in range(60)]
-        await store.insert_many(rows, START)
-        claimed = await store.claim("w", {"t": 100}, LEASE, START)
+        await store.tasks.insert_many(rows, START)
+        claimed = await store.database.claim("w", {"t": 100}, LEASE, START)
         assert len(claimed) < 60

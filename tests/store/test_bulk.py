@@ -76,7 +76,7 @@ async def test_others_run_meanwhile(
         async with clock.running():
             given = (task for source in (tasks, clock.take(COUNT)) for task in source)
             if own:
-                async with queue._store._engine.begin() as connection:
+                async with queue._store.database._engine.begin() as connection:
                     ids = await queue.create_many(given, connection=connection)
             else:
                 ids = await queue.create_many(given)
@@ -99,7 +99,7 @@ async def test_a_few_do_not_wait(database: str, monkeypatch: pytest.MonkeyPatch)
                 turns += 1
 
         sent = asyncio.Event()
-        insert_new = queue._store.insert_new
+        insert_new = queue._store.tasks.insert_new
         seen: list[int] = []
 
         async def noted(*arguments: Any) -> None:

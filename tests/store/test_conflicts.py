@@ -33,8 +33,8 @@ async def test_conflicts_are_repeated(postgres_url: str) -> None:
 async def test_deadlocks_are_repeated(postgres_url: str) -> None:
     """Somebody locks the same rows in the opposite order. Fails where the victim gives up."""
     async with open_store(postgres_url) as store:
-        first, second = sorted([await store.insert(new_row(run_at=None)) for _ in range(2)])
-        rows = await store.claim("h", {"t": 2}, 60_000)
+        first, second = sorted([await store.tasks.insert(new_row(run_at=None)) for _ in range(2)])
+        rows = await store.database.claim("h", {"t": 2}, 60_000)
         other = await asyncpg.connect(postgres_url)
         try:
             # The store finds the deadlock before this one looks for it.
@@ -42,7 +42,7 @@ async def test_deadlocks_are_repeated(postgres_url: str) -> None:
             lock = "SELECT FROM rowlock_task WHERE id = $1 FOR UPDATE"
             await other.execute(lock, second)
             extending = asyncio.create_task(
-                store.extend("h", [(row.id, row.attempt) for row in rows], 60_000)
+                store.attempts.extend("h", [(row.id, row.attempt) for row in rows], 60_000)
             )
 
             async def waits() -> bool:
@@ -61,14 +61,14 @@ async def test_a_row_that_cannot_be_locked_costs_no_try(postgres_url: str, setti
     """Fails where an outcome that could not be written now is taken for refused, or for lost."""
     await set_up(postgres_url, f"{setting} = '500ms'")
     async with open_store(postgres_url) as store:
-        await store.insert(new_row(run_at=None))
-        (row,) = await store.claim("h", {"t": 1}, 60_000)
+        await store.tasks.insert(new_row(run_at=None))
+        (row,) = await store.database.claim("h", {"t": 1}, 60_000)
         other = await asyncpg.connect(postgres_url)
         try:
             await other.execute("BEGIN; SELECT FROM rowlock_task FOR UPDATE")
-            done = await store.finish("h", [success(row)])
+            done = await store.attempts.finish("h", [success(row)])
             left = {"lock_timeout": done.locked, "statement_timeout": done.unsent}[setting]
             assert (done.tasks, left) == ({}, {row.id})
         finally:
             await other.close()
-        assert row.id in (await store.finish("h", [success(row)])).tasks
+        assert row.id in (await store.attempts.finish("h", [success(row)])).tasks

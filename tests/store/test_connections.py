@@ -19,8 +19,10 @@ from sqlalchemy.pool import NullPool
 from rowlock import DatabaseUnavailableError, DuplicateKeyError, TaskQueue
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres.claim import ClaimPositions
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.statements import Statement
+from rowlock._store.postgres.connections import Connections
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.sql import Statement
+from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from tests.faults.proxy import proxied
 from tests.support.helpers import eventually
@@ -37,10 +39,15 @@ async def waits(payload: float) -> None:
     await asyncio.sleep(payload)
 
 
+def connections_of(store: Store) -> Connections:
+    assert isinstance(store.database, PostgresDatabase)
+    return store.database._connections
+
+
 @asynccontextmanager
-async def pooled(url: str, **options: Any) -> AsyncIterator[PostgresStore]:
+async def pooled(url: str, **options: Any) -> AsyncIterator[Store]:
     async with open_store(url) as store:
-        assert isinstance(store, PostgresStore)
+        assert isinstance(store.database, PostgresDatabase)
         yield store
 
 
@@ -98,15 +105,15 @@ async def test_what_idles_for_long_is_closed_and_not_used(
     """A NAT may have forgotten it. Fails where it is kept, or lent once more."""
     monkeypatch.setattr(_connections, "_MOST_IDLE", 0.3)
     async with pooled(postgres_url) as store:
-        await asyncio.gather(*(store.insert(new_row()) for _ in range(6)))
-        assert len(store._connections._idle) > 1
+        await asyncio.gather(*(store.tasks.insert(new_row()) for _ in range(6)))
+        assert len(connections_of(store)._idle) > 1
 
         async def none() -> bool:
             return await backends(postgres_url) == 0
 
         await eventually(none)
-        await store.insert(new_row())
-        assert store._connections._open == 1
+        await store.tasks.insert(new_row())
+        assert connections_of(store)._open == 1
 
 
 async def test_a_worker_keeps_one_however_long_it_idles(
@@ -117,13 +124,13 @@ async def test_a_worker_keeps_one_however_long_it_idles(
     async with pooled(postgres_url) as client:
         store = client.for_worker()
         try:
-            await asyncio.gather(*(store.keep_alive() for _ in range(4)))
-            assert store._connections._open == 4
-            await eventually(lambda: store._connections._open == 1)
-            store._connections._prune()
-            assert store._connections._open == 1
+            await asyncio.gather(*(store.database.keep_alive() for _ in range(4)))
+            assert connections_of(store)._open == 4
+            await eventually(lambda: connections_of(store)._open == 1)
+            connections_of(store)._prune()
+            assert connections_of(store)._open == 1
         finally:
-            await store.close()
+            await store.database.close()
 
 
 async def test_calls_over_forgotten_connections_are_soon_repeated_over_new_ones(
@@ -144,7 +151,7 @@ async def test_calls_over_forgotten_connections_are_soon_repeated_over_new_ones(
 
 async def test_the_kernel_asks_a_silent_server(postgres_url: str) -> None:
     async with pooled(postgres_url) as store:
-        (fetch,) = store._connections._idle
+        (fetch,) = connections_of(store)._idle
         peer = fetch.driver._transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
@@ -153,11 +160,11 @@ async def test_the_kernel_asks_a_silent_server(postgres_url: str) -> None:
 async def test_a_refusal_costs_no_connection(postgres_url: str) -> None:
     """Fails where each error of an operation closes the connection that it came over."""
     async with pooled(postgres_url) as store:
-        await store.insert(new_row(key="k"))
-        (fetch,) = store._connections._idle
+        await store.tasks.insert(new_row(key="k"))
+        (fetch,) = connections_of(store)._idle
         with pytest.raises(DuplicateKeyError):
-            await store.insert(new_row(key="k", refuses=True))
-        assert store._connections._idle == [fetch]
+            await store.tasks.insert(new_row(key="k", refuses=True))
+        assert connections_of(store)._idle == [fetch]
 
 
 async def test_when_all_are_in_use_one_waits_for_its_turn(
@@ -165,9 +172,9 @@ async def test_when_all_are_in_use_one_waits_for_its_turn(
 ) -> None:
     """Fails where more are opened, where a waiter is forgotten, and where nobody says why."""
     async with pooled(postgres_url) as store:
-        lent = store._connections
+        lent = connections_of(store)
         taken = [await lent.take() for _ in range(10)]
-        waiting = [asyncio.create_task(store.insert(new_row())) for _ in range(30)]
+        waiting = [asyncio.create_task(store.tasks.insert(new_row())) for _ in range(30)]
         await eventually(lambda: len(lent._waiting) == 30)
         assert not any(task.done() for task in waiting)
         waiting[0].cancel()
@@ -177,7 +184,7 @@ async def test_when_all_are_in_use_one_waits_for_its_turn(
         monkeypatch.setattr(_connections, "CONNECT_TIMEOUT", 0.1)
         taken = [await lent.take() for _ in range(10)]
         with pytest.raises(DatabaseUnavailableError, match="all 10 connections were in use"):
-            await store.insert(new_row())
+            await store.tasks.insert(new_row())
         for fetch in taken:
             await lent._give(fetch)
 
@@ -188,7 +195,7 @@ async def test_a_worker_goes_on_with_the_connections_that_it_has(postgres_url: s
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
         assert queue._worker is not None
-        assert isinstance(queue._worker_store, PostgresStore)
+        assert isinstance(queue._worker_store.database, PostgresDatabase)
         long = await other.create("t", 4, retain_for=-1)
 
         async def runs() -> bool:
@@ -196,7 +203,10 @@ async def test_a_worker_goes_on_with_the_connections_that_it_has(postgres_url: s
             return task is not None and task.status == "processing"
 
         await eventually(runs)
-        engines = [queue._worker_store._connections.engine, queue._worker._leases._store._engine]
+        engines = [
+            connections_of(queue._worker_store).engine,
+            queue._worker._leases._store.database._engine,
+        ]
         for engine in engines:
 
             def none_left(*arguments: Any, **options: Any) -> Any:
@@ -252,5 +262,5 @@ async def test_the_way_to_the_server_is_not_taken_for_dead_rows(
         for _ in range(3):
             await fetch(Statement("SELECT", [], {}, text("SELECT")), {})
             row = task_row(type="t", priority=0, run_at=START)
-            lanes.claimed({"t": 10}, lanes.look(["t"]), [row], fetch.seconds)
+            lanes.claimed({"t": 10}, lanes.scan_from(["t"]), [row], fetch.seconds)
         assert (lanes.seconds_to_full_scan() is not None) == spared

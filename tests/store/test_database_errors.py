@@ -367,7 +367,7 @@ async def test_a_connection_is_looked_at_once(database: str, monkeypatch: Any) -
     async with TaskQueue(database) as queue:
         asked: list[Any] = []
         store: Any = queue._store
-        identity = store.identity
+        identity = store.database.identity
 
         async def counted(connection: Any = None) -> Any:
             asked.append(connection)

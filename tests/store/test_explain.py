@@ -20,23 +20,24 @@ from typing import Any
 import asyncpg
 import pytest
 
+from rowlock._rows import TaskRow
 from rowlock._store.cursor import Position
-from rowlock._store.operations import Walk
-from rowlock._store.paging import segments
+from rowlock._store.ends import AttemptOutcome, Policy
+from rowlock._store.open import database_of
+from rowlock._store.paging import Walk, segments
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
 from rowlock._store.postgres.claim import ClaimPositions
-from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.sql import Statement
 from rowlock._store.sqlite import database as _sqlite
-from rowlock._store.sqlite.database import SqliteStore
-from rowlock._store.statements import Statement, TaskRow
+from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from rowlock.models import SortDirection, SortProperty, TaskStatus
-from rowlock.queue import _store_of
 from rowlock.schema import upgrade
 from tests.support.postgres_server import temporary_database
-from tests.support.stores import LEASE, START, failure, success
+from tests.support.stores import LEASE, START, failure, operation, success
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -160,17 +161,17 @@ def _postgres_database(server: str, statistics: str) -> Iterator[str]:
 @pytest.fixture(scope="module", params=["none", "fresh", "stale", "empty"])
 def postgres(
     request: pytest.FixtureRequest, postgres_server_url: str
-) -> Iterator[tuple[str, PostgresStore]]:
+) -> Iterator[tuple[str, Store]]:
     with _postgres_database(postgres_server_url, request.param) as url:
-        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5, keep_failed=0)
-        assert isinstance(store, PostgresStore)
+        store = Store(database_of(async_url(url)), Policy(5000, 5, 0))
+        assert isinstance(store.database, PostgresDatabase)
         yield url, store
 
 
 @pytest.fixture(scope="module", params=["none", "fresh"])
 def sqlite(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, SqliteStore]:
+) -> tuple[Path, Store]:
     path = tmp_path_factory.mktemp("explain") / "test.db"
     upgrade(f"sqlite:///{path}")
     series = (
@@ -182,10 +183,8 @@ def sqlite(
         database.commit()
         if request.param == "fresh":
             database.execute("ANALYZE")
-    store = _store_of(
-        async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5, keep_failed=0
-    )
-    assert isinstance(store, SqliteStore)
+    store = Store(database_of(async_url(f"sqlite:///{path}")), Policy(5000, 5, 0))
+    assert isinstance(store.database, SqliteDatabase)
     return path, store
 
 
@@ -215,6 +214,8 @@ def _held(first: int, instant: Any) -> list[TaskRow]:
             error=None,
             progress=None,
             cancel_requested=None,
+            date_started=None,
+            attempts=None,
         )
         for i in range(first, first + LIMIT)
     ]
@@ -230,30 +231,36 @@ def writes(instant: Any) -> dict[str, Make]:
     attempts = [(row.id, row.attempt) for row in rows]
     kept = [row._replace(retain_for=-1) for row in rows]
     return {
-        "sweep": lambda store: store._sweep(LIMIT, START, None, lambda key: False),
-        "forget": lambda store: store._forget(LIMIT, START),
-        "succeed": lambda store: store._finish("w", [success(r) for r in kept], False, START),
-        "succeed, rows": lambda store: store._finish("w", [success(r) for r in kept], True, START),
-        "fail": lambda store: store._finish("w", [failure(r) for r in kept], True, START),
-        "drop": lambda store: store._finish(
-            "w", [success(r._replace(retain_for=0)) for r in rows], True, START
+        "sweep": lambda store: operation(store.sweep.leases, LIMIT, START),
+        "prune": lambda store: operation(store.sweep.retention, LIMIT, START),
+        "succeed": lambda store: finished(store, [success(r) for r in kept], rows=False),
+        "succeed, rows": lambda store: finished(store, [success(r) for r in kept]),
+        "fail": lambda store: finished(store, [failure(r) for r in kept]),
+        "drop": lambda store: finished(store, [success(r._replace(retain_for=0)) for r in rows]),
+        "extend": lambda store: operation(store.attempts.extend, "w", attempts, LEASE, START),
+        "release": lambda store: operation(store.attempts.release, "w", attempts, START),
+        "get": lambda store: operation(store.tasks.get, MIDDLE_ID),
+        "retry waiting": lambda store: store.tasks._retry(f"{3:032x}", START),
+        "retry ended": lambda store: store.tasks._retry(f"{96_000:032x}", START),
+        "cancel, keep": lambda store: operation(store.tasks.cancel, f"{3:032x}", START),
+        "cancel, drop": lambda store: operation(store.tasks.cancel, f"{5:032x}", START),
+        "cancel, running": lambda store: operation(
+            store.tasks.cancel, rows[0].id, START, running=True
         ),
-        "extend": lambda store: store._extend("w", attempts, LEASE, START),
-        "release": lambda store: store._release("w", attempts, (), START),
-        "get": lambda store: store._get(MIDDLE_ID),
-        "retry waiting": lambda store: store._retry(f"{3:032x}", START),
-        "retry ended": lambda store: store._retry(f"{96_000:032x}", START),
-        "cancel, keep": lambda store: store._cancel(f"{3:032x}", START, False),
-        "cancel, drop": lambda store: store._cancel(f"{5:032x}", START, False),
-        "cancel, running": lambda store: store._cancel(rows[0].id, START, True),
-        "progress": lambda store: store._progress("w", dict.fromkeys(attempts, "{}")),
-        "asked": lambda store: store._asked("w", attempts),
-        "remove": lambda store: store._remove(MIDDLE_ID),
+        "progress": lambda store: operation(
+            store.attempts.progress, "w", dict.fromkeys(attempts, "{}")
+        ),
+        "cancel requests": lambda store: operation(store.attempts.cancel_requests, "w", attempts),
+        "remove": lambda store: operation(store.tasks.remove, MIDDLE_ID),
     }
 
 
+def finished(store: Store, outcomes: Sequence[AttemptOutcome], *, rows: bool = True) -> Any:
+    return operation(store.attempts.finish, "w", outcomes, rows=rows, now=START)
+
+
 def _page(walk: Walk, position: Position | None, store: Store) -> Any:
-    return store._page(walk, position, LIMIT)
+    return store.pages._page(walk, position, LIMIT)
 
 
 def pages() -> dict[str, Make]:
@@ -410,12 +417,12 @@ def _postgres_claims() -> dict[str, Callable[[], Any]]:
     }
     made: dict[str, Callable[[], Any]] = {}
     for name, room in rooms.items():
-        parameters = {**ClaimPositions().look(room), "rooms": list(room.values()), **common}
-        made[name] = partial(_one, _postgres._claim, parameters)
+        parameters = {**ClaimPositions().scan_from(room), "rooms": list(room.values()), **common}
+        made[name] = partial(_one, _postgres._claims[TaskRow], parameters)
     made["claim, remembered"] = partial(
-        _one, _postgres._claim, {**remembered, "rooms": [LIMIT] * 2, **common}
+        _one, _postgres._claims[TaskRow], {**remembered, "rooms": [LIMIT] * 2, **common}
     )
-    due = {**ClaimPositions().look(["t", "other", "none"]), "now": START}
+    due = {**ClaimPositions().scan_from(["t", "other", "none"]), "now": START}
     made["next due"] = partial(_one, _postgres._next_due, due)
     made["next due, remembered"] = partial(_one, _postgres._next_due, {**remembered, "now": START})
     return made
@@ -429,7 +436,7 @@ MODES = ["force_custom_plan", "auto", "force_generic_plan"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_postgres_pages(postgres: tuple[str, PostgresStore], mode: str) -> None:
+def test_postgres_pages(postgres: tuple[str, Store], mode: str) -> None:
     """Fails where a page costs more than its rows, as by a sort, or by compiling its plan."""
     url, store = postgres
     operations = {name: partial(make, store) for name, make in pages().items()}
@@ -440,7 +447,7 @@ def test_postgres_pages(postgres: tuple[str, PostgresStore], mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_postgres_writes(postgres: tuple[str, PostgresStore], mode: str) -> None:
+def test_postgres_writes(postgres: tuple[str, Store], mode: str) -> None:
     url, store = postgres
     operations: dict[str, Callable[[], Any]] = {
         **{name: partial(make, store) for name, make in writes(START).items()},
@@ -490,29 +497,32 @@ def _check_sqlite(path: Path, operations: Mapping[str, Callable[[], Any]]) -> li
     return complaints
 
 
-def test_sqlite_writes(sqlite: tuple[Path, SqliteStore]) -> None:
+def test_sqlite_writes(sqlite: tuple[Path, Store]) -> None:
     path, store = sqlite
+    database = store.database
+    assert isinstance(database, SqliteDatabase)
+    claim = {"holder": "w", "lease": LEASE, "now": NOW_MICROSECONDS}
     operations: dict[str, Callable[[], Any]] = {
         **{name: partial(make, store) for name, make in writes(NOW_MICROSECONDS).items()},
-        "claim": lambda: store._claim("w", {"t": LIMIT}, LEASE, NOW_MICROSECONDS),
-        "claim, two types": lambda: store._claim(
-            "w", {"t": LIMIT, "other": LIMIT}, LEASE, NOW_MICROSECONDS
+        "claim": lambda: database._claim_rows(TaskRow, {"t": LIMIT}, claim),
+        "claim, two types": lambda: database._claim_rows(
+            TaskRow, {"t": LIMIT, "other": LIMIT}, claim
         ),
-        "claim, nothing there": lambda: store._claim("w", {"none": LIMIT}, LEASE, NOW_MICROSECONDS),
-        "next due": lambda: store._next_due(["t", "other", "none"], NOW_MICROSECONDS),
+        "claim, nothing there": lambda: database._claim_rows(TaskRow, {"none": LIMIT}, claim),
+        "next due": lambda: database._next_due(["t", "other", "none"], NOW_MICROSECONDS),
     }
     complaints = _check_sqlite(path, operations)
     assert not complaints, "\n".join(complaints)
 
 
-def test_sqlite_pages(sqlite: tuple[Path, SqliteStore]) -> None:
+def test_sqlite_pages(sqlite: tuple[Path, Store]) -> None:
     path, store = sqlite
     operations = {name: partial(make, store) for name, make in pages().items()}
     complaints = _check_sqlite(path, operations)
     assert not complaints, "\n".join(complaints)
 
 
-def test_the_measure_sees_a_scan(sqlite: tuple[Path, SqliteStore]) -> None:
+def test_the_measure_sees_a_scan(sqlite: tuple[Path, Store]) -> None:
     """Fails where the tests above cannot fail: a walk by OFFSET, and a count of a status."""
     path, _ = sqlite
     sorted_in_memory = Statement(

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from rowlock import DuplicateKeyError, InvalidArgumentError, NewTask, TaskQueue
-from rowlock._store.operations import Operation, T
-from rowlock._store.store import Store
+from rowlock._store.database import Operation, T
+from rowlock._store.tasks import Tasks, task_statements
 from rowlock._store.url import async_url
 from tests.support.helpers import eventually
 from tests.support.stores import START, at, claim_one, execute, failure, new_row, open_store
@@ -98,9 +98,9 @@ async def test_many_keys_are_no_round_trip_each(
 ) -> None:
     """Fails where each row is a statement: 20,000 of them took 20,000 round trips."""
     statements = 0
-    insert_each = Store._insert_each
+    insert_each = Tasks._insert_each
 
-    def counted(self: Store, *arguments: object) -> Operation[T]:
+    def counted(self: Tasks, *arguments: object) -> Operation[T]:
         nonlocal statements
         operation: Operation[T] = insert_each(self, *arguments)  # type: ignore[arg-type,assignment]
         answer = None
@@ -115,7 +115,7 @@ async def test_many_keys_are_no_round_trip_each(
 
     async with TaskQueue(database) as queue:
         before = await queue.create_many(NewTask("t", key=str(n)) for n in range(0, 5000, 2))
-        monkeypatch.setattr(Store, "_insert_each", counted)
+        monkeypatch.setattr(Tasks, "_insert_each", counted)
         ids = await queue.create_many(NewTask("t", key=str(n)) for n in range(5000))
     assert ids[::2] == before
     assert len(set(ids)) == 5000 == await count(database)
@@ -128,13 +128,13 @@ async def test_a_key_that_becomes_free_at_that_moment_makes_a_new_row(
 ) -> None:
     """Fails where the look after a refused insert finds nobody, and gives up or returns None."""
     async with open_store(database) as store:
-        first = await store.insert(new_row(key="k"), START)
+        first = await store.tasks.insert(new_row(key="k"), START)
 
         def gone(operation: Operation[T]) -> Operation[T]:
             """Between the insert and the look the other task has gone."""
             answer = yield next(operation)
             assert not answer
-            yield store.sql.remove, {"id": first}
+            yield task_statements(store.database.dialect).remove, {"id": first}
             while True:
                 try:
                     step = operation.send(answer)
@@ -145,17 +145,19 @@ async def test_a_key_that_becomes_free_at_that_moment_makes_a_new_row(
 
         row = new_row(key="k")
         if many:
-            assert await store.transaction(gone(store._insert_each([row], START))) == [row.id]
+            assert await store.database.transaction(
+                gone(store.tasks._insert_each([row], START))
+            ) == [row.id]
         else:
-            assert await store.transaction(gone(store._insert(row, START))) == row.id
-        assert await store.get(row.id) is not None
+            assert await store.database.transaction(gone(store.tasks._insert(row, START))) == row.id
+        assert await store.tasks.get(row.id) is not None
 
 
 async def test_a_retry_whose_key_was_taken_is_refused(database: str) -> None:
     """Fails where it breaks the index with an error of the driver, or takes the key away."""
     async with TaskQueue(database) as queue, open_store(database) as store:
-        failed = await store.insert(new_row(key="k", retries_remaining=0), START)
-        await store.finish("worker", [failure(await claim_one(store))], now=at(1))
+        failed = await store.tasks.insert(new_row(key="k", retries_remaining=0), START)
+        await store.attempts.finish("worker", [failure(await claim_one(store))], now=at(1))
         newer = await queue.create("t", key="k")
         with pytest.raises(DuplicateKeyError) as refused:
             await queue.retry(failed)
@@ -171,16 +173,18 @@ async def test_retries_of_two_tasks_with_one_key_at_once(database: str) -> None:
         for _ in range(8):
             ids = []
             for _ in range(2):
-                ids.append(await one.insert(new_row(key="k"), START))
-                await one.cancel(ids[-1], START)
+                ids.append(await one.tasks.insert(new_row(key="k"), START))
+                await one.tasks.cancel(ids[-1], START)
             answers = await asyncio.gather(
-                one.retry(ids[0], START), two.retry(ids[1], START), return_exceptions=True
+                one.tasks.retry(ids[0], START),
+                two.tasks.retry(ids[1], START),
+                return_exceptions=True,
             )
             (refused,) = [answer for answer in answers if isinstance(answer, BaseException)]
             assert isinstance(refused, DuplicateKeyError)
             assert refused.task_id in ids
             for task_id in ids:
-                await one.remove(task_id)
+                await one.tasks.remove(task_id)
 
 
 async def test_a_keyed_create_locks_no_row_that_is_there(postgres_url: str) -> None:

@@ -20,11 +20,23 @@ from rowlock import (
     current_task,
 )
 from rowlock._endings import CANCELLED
-from rowlock._store.operations import AttemptOutcome, Operation, T
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
+from rowlock._store.database import Operation, T
+from rowlock._store.ends import AttemptOutcome
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.store import Store
 from tests.support.helpers import eventually
-from tests.support.stores import LEASE, START, at, existing, failure, new_row, open_store, success
+from tests.support.stores import (
+    LEASE,
+    START,
+    at,
+    existing,
+    failure,
+    new_row,
+    open_store,
+    operation,
+    success,
+)
 
 runs: list[str] = []
 
@@ -59,21 +71,21 @@ async def locked(url: str, *ids: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def worker_store(url: str) -> AsyncIterator[PostgresStore]:
+async def worker_store(url: str) -> AsyncIterator[Store]:
     """The store of a worker, which waits for a lock no longer than 50 ms."""
     async with open_store(url) as store:
-        assert isinstance(store, PostgresStore)
+        assert isinstance(store.database, PostgresDatabase)
         other = store.sibling(50)
-        other.spread = 0.0
+        other.ends.spread = 0.0
         try:
             yield other
         finally:
-            await other.close()
+            await other.database.close()
 
 
-async def claim(store: PostgresStore, count: int, **values: int) -> list[TaskRow]:
-    await store.insert_many([new_row(**values) for _ in range(count)], START)
-    return await store.claim("w", {"t": count}, LEASE, START)
+async def claim(store: Store, count: int, **values: int) -> list[TaskRow]:
+    await store.tasks.insert_many([new_row(**values) for _ in range(count)], START)
+    return await store.database.claim("w", {"t": count}, LEASE, START)
 
 
 def keys(rows: Iterable[TaskRow]) -> list[tuple[str, int]]:
@@ -90,16 +102,16 @@ async def test_the_others_of_a_batch_are_written(postgres_url: str, what: str, w
     async with worker_store(postgres_url) as store:
         rows = await claim(store, 3)
         (gone, first, *_) = rows
-        await store.remove(gone.id)
+        await store.tasks.remove(gone.id)
         async with locked(postgres_url, first.id):
             if what == "extend":
-                done, left = await store.extend("w", keys(rows), LEASE, at(5), wait=wait)
+                done, left = await store.attempts.extend("w", keys(rows), LEASE, at(5), wait=wait)
             elif what == "release":
-                tasks, left = await store.release("w", keys(rows), at(5), wait=wait)
+                tasks, left = await store.attempts.release("w", keys(rows), at(5), wait=wait)
                 done = {task.id for task in tasks}
             else:
                 reports = dict.fromkeys(keys(rows), '{"value":1}')
-                left = await store.progress("w", reports, wait=wait)
+                left = await store.attempts.progress("w", reports, wait=wait)
                 progress = [(await existing(store, row.id)).progress for row in rows[1:]]
                 done = {row.id for row, said in zip(rows[1:], progress, strict=True) if said}
         assert left == {first.id}
@@ -124,20 +136,20 @@ async def test_outcomes_of_each_kind_pass_by_a_locked_row(
         outcomes += [AttemptOutcome(kept[5], CANCELLED), success(dropped[0]), success(dropped[1])]
         stuck = {kept[0].id, kept[2].id, dropped[0].id}
         async with locked(postgres_url, *stuck):
-            done = await store.finish("w", outcomes, rows=rows, wait=wait, now=at(5))
+            done = await store.attempts.finish("w", outcomes, rows=rows, wait=wait, now=at(5))
         assert done.locked == stuck
         assert done.tasks.keys() == {o.row.id for o in outcomes} - stuck
         later = [o for o in outcomes if o.row.id in stuck]
-        assert (await store.finish("w", later, now=at(6))).tasks.keys() == stuck
+        assert (await store.attempts.finish("w", later, now=at(6))).tasks.keys() == stuck
 
 
 async def test_what_is_locked_and_no_longer_held_is_refused(postgres_url: str) -> None:
     """Fails where each locked row is taken for one that is held, and is tried for ever."""
     async with worker_store(postgres_url) as store:
         (row,) = await claim(store, 1)
-        await store.release("w", keys([row]), START)
+        await store.attempts.release("w", keys([row]), START)
         async with locked(postgres_url, row.id):
-            assert await store.extend("w", keys([row]), LEASE, START) == (set(), set())
+            assert await store.attempts.extend("w", keys([row]), LEASE, START) == (set(), set())
 
 
 async def test_a_sweep_passes_by_what_is_locked_as_it_writes(
@@ -145,31 +157,31 @@ async def test_a_sweep_passes_by_what_is_locked_as_it_writes(
 ) -> None:
     async with worker_store(postgres_url) as store:
         rows = await claim(store, 3)
-        sweep = store._sweep(9, at(LEASE), None, lambda key: False)
-        found = await store.autocommit(one(sweep))
+        sweep = operation(store.sweep.leases, 9, at(LEASE))
+        found = await store.database.autocommit(one(sweep))
         assert len(found) == 3
         async with locked(postgres_url, rows[0].id):
-            swept = await store.autocommit(rest(sweep, found))
+            swept = await store.database.autocommit(rest(sweep, found))
         assert {task.id for task in swept.changed} == {row.id for row in rows[1:]}
 
 
-def one(operation: Operation[Any]) -> Operation[Sequence[Any]]:
+def one(steps: Operation[Any]) -> Operation[Sequence[Any]]:
     """The first statement."""
-    rows = yield next(operation)
+    rows = yield next(steps)
     return rows
 
 
-def rest(operation: Operation[T], rows: Sequence[Any]) -> Operation[T]:
+def rest(steps: Operation[T], rows: Sequence[Any]) -> Operation[T]:
     """What follows it."""
     try:
-        step = operation.send(rows)
+        step = steps.send(rows)
         while True:
             try:
                 rows = yield step
             except Exception as error:
-                step = operation.throw(error)
+                step = steps.throw(error)
             else:
-                step = operation.send(rows)
+                step = steps.send(rows)
     except StopIteration as stop:
         result: T = stop.value
         return result

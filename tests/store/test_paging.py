@@ -24,22 +24,22 @@ async def fill(store: Store, seed: int, number: int) -> list[Task]:
     """Tasks in every status, with few different instants, so that many values are equal."""
     random_ = random.Random(seed)
     ids = [
-        await store.insert(new_row(type=random_.choice(TYPES)), at(random_.randrange(3)))
+        await store.tasks.insert(new_row(type=random_.choice(TYPES)), at(random_.randrange(3)))
         for _ in range(number)
     ]
-    claimed = await store.claim("w", {"a": number, "b": number}, LEASE, at(1))
+    claimed = await store.database.claim("w", {"a": number, "b": number}, LEASE, at(1))
     random_.shuffle(claimed)
     for row in claimed:
         now = at(10 + random_.randrange(4))
         choice = random_.randrange(5)
         if choice == 0:
-            await store.finish("w", [success(row)], now=now)
+            await store.attempts.finish("w", [success(row)], now=now)
         elif choice == 1:
-            await store.finish("w", [failure(row, retry=False)], now=now)
+            await store.attempts.finish("w", [failure(row, retry=False)], now=now)
         elif choice < 4:
-            await store.release("w", [(row.id, row.attempt)], now)
+            await store.attempts.release("w", [(row.id, row.attempt)], now)
             if choice == 3:
-                await store.cancel(row.id, now)
+                await store.tasks.cancel(row.id, now)
     return [await existing(store, task_id) for task_id in ids]
 
 
@@ -73,7 +73,7 @@ async def walk(
     ids: list[str] = []
     cursor = None
     while True:
-        page = await store.page(task_type, status, sort, direction, cursor, limit)
+        page = await store.pages.page(task_type, status, sort, direction, cursor, limit)
         ids += [task.id for task in page.entities]
         cursor = page.cursor
         if cursor is None:
@@ -110,10 +110,10 @@ async def test_with_only_equal_values_the_id_decides(
 ) -> None:
     """Fails on a cursor of the value alone, which skips or repeats its equals."""
     async with open_store(database) as store:
-        ids = await store.insert_many([new_row() for _ in range(20)], at(0))
+        ids = await store.tasks.insert_many([new_row() for _ in range(20)], at(0))
         if sort is SortProperty.DATE_COMPLETED:
-            rows = await store.claim("w", {"t": 20}, LEASE, at(0))
-            await store.finish("w", [success(row) for row in rows[:13]], now=at(1))
+            rows = await store.database.claim("w", {"t": 20}, LEASE, at(0))
+            await store.attempts.finish("w", [success(row) for row in rows[:13]], now=at(1))
             by_end = [row.id for row in rows[:13]], [row.id for row in rows[13:]]
         else:
             by_end = ids, []
@@ -126,14 +126,16 @@ async def test_with_only_equal_values_the_id_decides(
 @pytest.mark.parametrize("sort", SORTS)
 async def test_the_last_page_has_no_cursor(database: str, sort: SortProperty) -> None:
     async with open_store(database) as store:
-        empty = await store.page(None, None, sort, SortDirection.ASCENDING, None, 5)
+        empty = await store.pages.page(None, None, sort, SortDirection.ASCENDING, None, 5)
         assert (empty.entities, empty.cursor) == ([], None)
         await fill(store, seed=1, number=10)
         for limit, pages in ((5, 2), (10, 1), (11, 1), (4, 3)):
             cursor = None
             sizes = []
             while True:
-                page = await store.page(None, None, sort, SortDirection.DESCENDING, cursor, limit)
+                page = await store.pages.page(
+                    None, None, sort, SortDirection.DESCENDING, cursor, limit
+                )
                 sizes.append(len(page.entities))
                 cursor = page.cursor
                 if cursor is None:
@@ -156,7 +158,7 @@ async def test_a_walk_while_others_write_shows_what_stays_once(
         seen: list[str] = []
         cursor = None
         while True:
-            page = await store.page(None, None, sort, direction, cursor, 4)
+            page = await store.pages.page(None, None, sort, direction, cursor, 4)
             seen += [task.id for task in page.entities]
             cursor = page.cursor
             if cursor is None:
@@ -164,7 +166,7 @@ async def test_a_walk_while_others_write_shows_what_stays_once(
             await disturb(other, random_, [task.id for task in page.entities], order)
         stable = []
         for task_id, value in before.items():
-            task = await store.get(task_id)
+            task = await store.tasks.get(task_id)
             if task is not None and value_of(task, sort) == value:
                 stable.append(task_id)
         assert [task_id for task_id in seen if task_id in stable] == [
@@ -177,22 +179,22 @@ async def disturb(
 ) -> None:
     """Insert, remove (the last of the page too), claim, finish and cancel a few."""
     now: datetime = at(random_.randrange(30))
-    await store.insert(new_row(type=random_.choice(TYPES)), now)
+    await store.tasks.insert(new_row(type=random_.choice(TYPES)), now)
     if random_.random() < 0.7:
-        await store.remove(on_page[-1])
+        await store.tasks.remove(on_page[-1])
     if random_.random() < 0.3:
-        await store.remove(random_.choice(order))
-    for row in await store.claim("other", {"a": 1, "b": 1}, LEASE, at(30)):
+        await store.tasks.remove(random_.choice(order))
+    for row in await store.database.claim("other", {"a": 1, "b": 1}, LEASE, at(30)):
         if random_.random() < 0.5:
-            await store.finish("other", [success(row)], now=now)
-    await store.cancel(random_.choice(order), now)
+            await store.attempts.finish("other", [success(row)], now=now)
+    await store.tasks.cancel(random_.choice(order), now)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 async def test_a_walk_beside_a_busy_writer(database: str, sort: SortProperty) -> None:
     """The writer commits within the pages too, not only between them."""
     async with open_store(database) as store, open_store(database) as other:
-        kept = await store.insert_many([new_row(type="kept") for _ in range(60)], at(0))
+        kept = await store.tasks.insert_many([new_row(type="kept") for _ in range(60)], at(0))
         stop = asyncio.Event()
 
         async def write() -> None:
@@ -200,9 +202,9 @@ async def test_a_walk_beside_a_busy_writer(database: str, sort: SortProperty) ->
             # Bounded, so that a walk through what it appends ends.
             while number < 150 and not stop.is_set():
                 number += 1
-                await other.insert(new_row(), at(number))
-                for row in await other.claim("w", {"t": 2}, LEASE, at(number)):
-                    await other.finish("w", [success(row)], now=at(number))
+                await other.tasks.insert(new_row(), at(number))
+                for row in await other.database.claim("w", {"t": 2}, LEASE, at(number)):
+                    await other.attempts.finish("w", [success(row)], now=at(number))
 
         writer = asyncio.create_task(write())
         try:
@@ -210,7 +212,7 @@ async def test_a_walk_beside_a_busy_writer(database: str, sort: SortProperty) ->
                 seen: list[str] = []
                 cursor = None
                 while True:
-                    page = await store.page(None, None, sort, direction, cursor, 5)
+                    page = await store.pages.page(None, None, sort, direction, cursor, 5)
                     seen += [task.id for task in page.entities]
                     cursor = page.cursor
                     if cursor is None or set(kept) <= set(seen):
@@ -233,18 +235,18 @@ async def test_a_cursor_serves_only_its_own_walk(database: str) -> None:
     async with open_store(database) as store:
         await fill(store, seed=3, number=40)
         for own in walks:
-            cursor = (await store.page(*own, None, 1)).cursor
+            cursor = (await store.pages.page(*own, None, 1)).cursor
             assert cursor is not None
-            await store.page(*own, cursor, 7)
+            await store.pages.page(*own, cursor, 7)
             for foreign in walks:
                 if foreign != own:
                     with pytest.raises(InvalidCursorError):
-                        await store.page(*foreign, cursor, 1)
+                        await store.pages.page(*foreign, cursor, 1)
 
 
 async def test_query_pages_with_plain_strings(database: str) -> None:
     async with open_store(database) as store:
-        await store.insert_many([new_row() for _ in range(45)], at(0))
+        await store.tasks.insert_many([new_row() for _ in range(45)], at(0))
     async with TaskQueue(database) as queue:
         page = await queue.query()
         assert (len(page.entities), page.cursor is not None) == (40, True)

@@ -12,11 +12,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from rowlock._rows import TaskRow
 from rowlock._store.postgres import database as _postgres
 from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.connections import in_order
-from rowlock._store.postgres.database import PostgresStore
-from rowlock._store.statements import Statement
+from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.dialect import DIALECT
+from rowlock._store.sql import Statement
+from rowlock._store.sweep import sweep_statements
 from tests.store import test_explain as explain
 from tests.support.stores import LEASE, START, execute, new_row, open_store
 
@@ -25,15 +28,15 @@ MOST_BLOCKS = 100
 
 
 @asynccontextmanager
-async def analyzed(url: str, rows: int | None) -> AsyncIterator[PostgresStore]:
+async def analyzed(url: str, rows: int | None) -> AsyncIterator[PostgresDatabase]:
     """A store on a table of so many rows, or of nobody knows how many."""
     await execute(url, "ALTER TABLE rowlock_task SET (autovacuum_enabled = off)")
     async with open_store(url) as store:
-        assert isinstance(store, PostgresStore)
-        await store.insert_many([new_row() for _ in range(rows or 0)], START)
+        assert isinstance(store.database, PostgresDatabase)
+        await store.tasks.insert_many([new_row() for _ in range(rows or 0)], START)
         if rows is not None:
             await execute(url, "ANALYZE rowlock_task")
-        yield store
+        yield store.database
 
 
 async def grow(url: str) -> None:
@@ -64,15 +67,15 @@ async def test_what_is_asked_again_and_again_never_scans_the_table(
     postgres_url: str, rows: int | None
 ) -> None:
     """Fails where rowlock's own connections let the planner scan the table."""
-    given = {**ClaimPositions().look(["t"]), "now": START, "limit": 10}
+    given = {**ClaimPositions().scan_from(["t"]), "now": START, "limit": 10}
     given |= {"rooms": [10], "holder": "w", "lease": LEASE}
     statements = {
-        "claim": _postgres._claim,
+        "claim": _postgres._claims[TaskRow],
         "next due": _postgres._next_due,
-        "expired": PostgresStore.sql.expired,
-        "forget": PostgresStore.sql.prune,
+        "expired": sweep_statements(DIALECT).expired,
+        "forget": sweep_statements(DIALECT).prune,
     }
-    async with analyzed(postgres_url, rows) as store, store._session() as fetch:
+    async with analyzed(postgres_url, rows) as database, database._session() as fetch:
         for statement in statements.values():
             await fetch(statement, given)
         await grow(postgres_url)

@@ -66,8 +66,8 @@ async def work(queue: TaskQueue) -> None:
     assert await queue.retry(bad)
     await queue.cancel(bad)
     assert await queue.remove(kept)
-    await queue._store.sweep(10)
-    await queue._store.prune(10)
+    await queue._store.sweep.leases(10)
+    await queue._store.sweep.retention(10)
     await queue.stop()
 
 
@@ -147,6 +147,6 @@ async def use(url: str, name: str) -> None:
             await produce(queue)
             return
         await queue.create("t")
-        await queue._store.claim("w", {"t": 1}, 1000)
+        await queue._store.database.claim("w", {"t": 1}, 1000)
         await queue.remove("0" * 32)
         await schedule(queue)

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from rowlock._store.ends import Policy
+from rowlock._store.open import database_of
 from rowlock._store.postgres import connections as _connections
-from rowlock._store.postgres.database import PostgresStore
+from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.schedule_statements import ScheduleRow
 from rowlock._store.schedules import CallOutcome, NewSchedule, Schedules, Trigger, _row_of
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.sqlite.database import SqliteDatabase
+from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from rowlock.models import ScheduledTaskTime
-from rowlock.queue import _store_of
 from rowlock.scheduler import _BATCH
 from rowlock.schema import upgrade
 from tests.store import test_explain as explain
@@ -119,9 +121,9 @@ def postgres(
         if request.param == "fresh":
             script += [f"VACUUM ANALYZE {table}" for table in tables]
         explain._script(url, *script)
-        store = _store_of(async_url(url), retry_interval=5000, max_lost_workers=5, keep_failed=0)
-        assert isinstance(store, PostgresStore)
-        yield url, Schedules(store)
+        store = Store(database_of(async_url(url)), Policy(5000, 5, 0))
+        assert isinstance(store.database, PostgresDatabase)
+        yield url, Schedules(store.database)
 
 
 @pytest.fixture(scope="module", params=["none", "fresh"])
@@ -140,11 +142,9 @@ def sqlite(
         database.commit()
         if request.param == "fresh":
             database.execute("ANALYZE")
-    store = _store_of(
-        async_url(f"sqlite:///{path}"), retry_interval=5000, max_lost_workers=5, keep_failed=0
-    )
-    assert isinstance(store, SqliteStore)
-    return path, Schedules(store)
+    store = Store(database_of(async_url(f"sqlite:///{path}")), Policy(5000, 5, 0))
+    assert isinstance(store.database, SqliteDatabase)
+    return path, Schedules(store.database)
 
 
 Operations = Mapping[str, Callable[[], Any]]
@@ -179,7 +179,7 @@ def others(schedules: Schedules) -> Operations:
         CallOutcome(Trigger(f"{i:032x}", START - timedelta(seconds=i)), "success", None)
         for i in started
     ]
-    instant = schedules._store.to_time(START)
+    instant = schedules._codec.to_time(START)
     times = [ScheduledTaskTime(interval_hours=1)]
     new = partial(NewSchedule, times=times, misfire="coalesce", overlap="allow")
     changed = [

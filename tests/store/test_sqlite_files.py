@@ -24,7 +24,7 @@ from rowlock import (
     TaskScheduler,
 )
 from rowlock._events import Event, LoopFailed, LoopRecovered
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.sqlite.watch import InotifyWatcher
 from tests.support.helpers import eventually
 from tests.support.stores import execute, open_store
@@ -118,23 +118,23 @@ async def test_the_log_of_the_file_itself_is_watched(
 ) -> None:
     """Fails if the log is looked for beside the name: an idle file is then read again and again."""
     async with open_store(by_another_name) as store:
-        assert isinstance(store, SqliteStore)
+        assert isinstance(store.database, SqliteDatabase)
         woken = asyncio.Event()
 
         async def watch() -> float:
-            return await store.watch(
+            return await store.database.watch(
                 lambda task_type: None, lambda holder: None, lambda: None, woken.set
             )
 
         while await watch() < 3000:
             pass
-        assert isinstance(store._changes, InotifyWatcher)
-        with closing(sqlite3.connect(store._file)) as other:
+        assert isinstance(store.database._watcher, InotifyWatcher)
+        with closing(sqlite3.connect(store.database._file)) as other:
             other.execute("PRAGMA user_version = 7")
         async with asyncio.timeout(10):
             await woken.wait()
-        assert store._checkpoints._log == f"{store._file}-wal"
-        assert os.path.exists(store._checkpoints._log)
+        assert store.database._checkpoints._log == f"{store.database._file}-wal"
+        assert os.path.exists(store.database._checkpoints._log)
 
 
 # A file that is no longer there.
@@ -255,4 +255,4 @@ async def test_a_file_that_vanishes_within_a_write(
 
         monkeypatch.setattr(_sqlite, "_run_read", vanishing)
         with pytest.raises(DatabaseUnavailableError, match="removed or replaced"):
-            await store.insert(new_row())
+            await store.tasks.insert(new_row())

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
 from rowlock._store.store import Store
 from rowlock.models import TRANSITIONS, TaskStatus
 from tests.support.stores import (
@@ -53,76 +53,78 @@ async def _row(store: Store, task_id: str) -> TaskRow:
         error=None,
         progress=None,
         cancel_requested=None,
+        date_started=None,
+        attempts=None,
     )
 
 
 async def _claim(store: Store, task_id: str) -> object:
-    return await store.claim("worker", {"t": 9}, LEASE, at(20_000_000))
+    return await store.database.claim("worker", {"t": 9}, LEASE, at(20_000_000))
 
 
 async def _succeed(store: Store, task_id: str) -> object:
-    return await store.finish("worker", [success(await _row(store, task_id))], now=LATE)
+    return await store.attempts.finish("worker", [success(await _row(store, task_id))], now=LATE)
 
 
 async def _fail(store: Store, task_id: str) -> object:
-    return await store.finish("worker", [failure(await _row(store, task_id))], now=LATE)
+    return await store.attempts.finish("worker", [failure(await _row(store, task_id))], now=LATE)
 
 
 async def _fail_at_last(store: Store, task_id: str) -> object:
     outcome = failure(await _row(store, task_id), retry=False)
-    return await store.finish("worker", [outcome], now=LATE)
+    return await store.attempts.finish("worker", [outcome], now=LATE)
 
 
 async def _extend(store: Store, task_id: str) -> object:
     attempt = (await existing(store, task_id)).attempt
-    return await store.extend("worker", [(task_id, attempt)], LEASE, LATE)
+    return await store.attempts.extend("worker", [(task_id, attempt)], LEASE, LATE)
 
 
 async def _release(store: Store, task_id: str) -> object:
     attempt = (await existing(store, task_id)).attempt
-    return await store.release("worker", [(task_id, attempt)], LATE)
+    return await store.attempts.release("worker", [(task_id, attempt)], LATE)
 
 
 async def _cancel(store: Store, task_id: str) -> object:
-    return await store.cancel(task_id, LATE)
+    return await store.tasks.cancel(task_id, LATE)
 
 
 async def _ask_and_release(store: Store, task_id: str) -> object:
-    asked = await store.cancel(task_id, LATE, running=True)
+    asked = await store.tasks.cancel(task_id, LATE, running=True)
     return await _release(store, task_id) or asked
 
 
 async def _ask_and_fail(store: Store, task_id: str) -> object:
-    asked = await store.cancel(task_id, LATE, running=True)
+    asked = await store.tasks.cancel(task_id, LATE, running=True)
     return await _fail(store, task_id) or asked
 
 
 async def _ask_and_sweep(store: Store, task_id: str) -> object:
-    asked = await store.cancel(task_id, LATE, running=True)
+    asked = await store.tasks.cancel(task_id, LATE, running=True)
     return await _sweep(store, task_id) or asked
 
 
 async def _retry(store: Store, task_id: str) -> object:
-    return await store.retry(task_id, LATE)
+    return await store.tasks.retry(task_id, LATE)
 
 
 async def _sweep(store: Store, task_id: str) -> object:
-    return (await store.sweep(9, at(40_000_000)))[1]
+    return (await store.sweep.leases(9, at(40_000_000)))[1]
 
 
 async def _forget(store: Store, task_id: str) -> object:
-    return await store.prune(9, at(40_000_000))
+    return await store.sweep.retention(9, at(40_000_000))
 
 
 async def _remove(store: Store, task_id: str) -> object:
-    return await store.remove(task_id)
+    return await store.tasks.remove(task_id)
 
 
 # The number of retries left decides what a failure and a lost worker lead to.
 
 
 async def _pending(store: Store, retries: int | None) -> str:
-    return await store.insert(new_row(retries_remaining=retries, retain_for=60_000), at(0))
+    return await store.tasks.insert(new_row(retries_remaining=retries, retain_for=60_000), at(0))
 
 
 async def _waiting(store: Store, retries: int | None) -> str:
@@ -197,7 +199,7 @@ async def test_the_operations_are_the_table_of_transitions(database: str) -> Non
                     assert was.status is before, case
                     rows = await stored(database)
                     answer = await act(store, task_id)
-                    after = await store.get(task_id)
+                    after = await store.tasks.get(task_id)
                     if after is None:
                         assert act is _remove or (act, bring) in REMOVES, case
                         continue
@@ -209,7 +211,7 @@ async def test_the_operations_are_the_table_of_transitions(database: str) -> Non
                     elif not answer:
                         # What is refused leaves no trace.
                         assert await stored(database) == rows, case
-                    await store.remove(task_id)
+                    await store.tasks.remove(task_id)
     allowed = {(source, target) for source, targets in TRANSITIONS.items() for target in targets}
     assert seen == allowed
 

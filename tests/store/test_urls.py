@@ -261,7 +261,7 @@ async def test_the_server_takes_what_a_url_says(postgres_url: str) -> None:
         )
         assert set(names) == {("named so",)}
         store: Any = queue._store
-        async with store._session() as fetch:
+        async with store.database._session() as fetch:
             rows = await fetch.driver.fetchrow(
                 "SELECT current_setting('geqo_threshold'),"
                 " current_setting('from_collapse_limit'), current_setting('jit')"
@@ -403,9 +403,9 @@ async def test_a_relative_path_is_of_the_directory_in_which_the_queue_was_made(
     async with queue:
         task_id = await queue.create("t")
         sibling = queue._store.sibling()
-        await sibling.open()
-        assert await sibling.get(task_id) is not None
-        await sibling.close()
+        await sibling.database.open()
+        assert await sibling.tasks.get(task_id) is not None
+        await sibling.database.close()
     assert await execute(sqlite_url, "SELECT count(*) FROM rowlock_task") == [(1,)]
     assert os.listdir(elsewhere) == []
 

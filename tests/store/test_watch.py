@@ -19,7 +19,7 @@ import pytest
 from rowlock._events import Event
 from rowlock._loop import Loop
 from rowlock._store.sqlite import watch as _changes
-from rowlock._store.sqlite.database import SqliteStore
+from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.sqlite.watch import _REST, InotifyWatcher, StatWatcher
 from rowlock._store.store import Store
 from tests.support.helpers import eventually
@@ -59,7 +59,7 @@ class Watching:
         self._loop = Loop("watch", self._watch, self.failures.append)
 
     async def _watch(self) -> float:
-        return await self._store.watch(
+        return await self._store.database.watch(
             self._wake, lambda holder: None, lambda: None, self._loop.wake
         )
 
@@ -92,8 +92,8 @@ async def test_every_commit_of_another_connection_is_seen(
     async with open_store(sqlite_url) as store:
         watching = Watching(store)
         async with watching.running():
-            assert isinstance(store, SqliteStore)
-            assert type(store._changes) is way
+            assert isinstance(store.database, SqliteDatabase)
+            assert type(store.database._watcher) is way
             with another(sqlite_url, synchronous) as other:
                 for number in range(700):
                     other.execute(f"PRAGMA user_version = {number}")
@@ -125,19 +125,20 @@ async def test_a_commit_that_shows_late_is_seen(
     """The log is written to first, and synced. Fails if a write is followed by one look only."""
     stale = 0
     async with open_store(sqlite_url) as store:
-        assert isinstance(store, SqliteStore)
-        in_thread = store._in_thread
+        assert isinstance(store.database, SqliteDatabase)
+        database = store.database
+        in_thread = database._in_thread
 
         async def late(*arguments: Any) -> Any:
             nonlocal stale
             if stale > 0:
                 stale -= 1
-                return store._seen_version
+                return database._seen_version
             return await in_thread(*arguments)
 
         watching = Watching(store)
         async with watching.running():
-            monkeypatch.setattr(store, "_in_thread", late)
+            monkeypatch.setattr(database, "_in_thread", late)
             with another(sqlite_url, "OFF") as other:
                 for number in range(5):
                     watching.woken, stale = 0, 5
@@ -160,20 +161,20 @@ async def test_who_writes_does_not_wait_for_the_end_of_a_look(
     monkeypatch.setattr("rowlock._store.sqlite.database.time", glimpsing)
     monkeypatch.setattr("rowlock._store.sqlite.watch._SPIN", 60.0)
     async with open_store(sqlite_url) as store, Watching(store).running():
-        assert isinstance(store, SqliteStore)
-        changes = store._changes
+        assert isinstance(store.database, SqliteDatabase)
+        changes = store.database._watcher
         assert isinstance(changes, InotifyWatcher)
 
         async def looks() -> bool:
             if changes._pause == _REST:
                 # Linux tells of this write, too, and no commit of another connection follows.
-                await store.insert(new_row())
+                await store.tasks.insert(new_row())
             return looking.is_set()
 
         await eventually(looks)
         monkeypatch.setattr("rowlock._store.sqlite.watch._SPIN", 0.0)
         async with asyncio.timeout(10):
-            await store.insert(new_row())
+            await store.tasks.insert(new_row())
 
 
 @_LINUX
@@ -187,8 +188,8 @@ async def test_where_nothing_can_be_watched_the_file_is_looked_at(
     async with open_store(sqlite_url) as store:
         watching = Watching(store)
         async with watching.running():
-            assert isinstance(store, SqliteStore)
-            assert type(store._changes) is StatWatcher
+            assert isinstance(store.database, SqliteDatabase)
+            assert type(store.database._watcher) is StatWatcher
 
 
 @_LINUX
@@ -201,7 +202,7 @@ async def test_what_was_opened_to_watch_is_closed(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as store:
         async with Watching(store).running():
             assert watches() == before + 1
-        await store.unwatch()
+        await store.database.unwatch()
         assert watches() == before
         async with Watching(store).running():
             assert watches() == before + 1
@@ -213,8 +214,9 @@ async def test_an_idle_file_is_not_read(
 ) -> None:
     reads = 0
     async with open_store(sqlite_url) as store:
-        assert isinstance(store, SqliteStore)
-        in_thread = store._in_thread
+        assert isinstance(store.database, SqliteDatabase)
+        database = store.database
+        in_thread = database._in_thread
 
         async def counted(*arguments: object) -> object:
             nonlocal reads
@@ -225,7 +227,7 @@ async def test_an_idle_file_is_not_read(
 
         async def nothing_read() -> bool:
             before = reads
-            await store.watch(
+            await store.database.watch(
                 lambda task_type: None, lambda holder: None, lambda: None, lambda: None
             )
             return reads == before

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rowlock._endings import HandlerResult
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
 from rowlock._worker.pool import Job, Pool
 
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._scheduling.calls import Calls
-from rowlock._store.operations import Operation, T
+from rowlock._store.database import Operation, T
 from rowlock._store.schedule_statements import ScheduleStatements
 from rowlock._store.schedules import Added, Advance, NewSchedule, Schedules
-from rowlock._store.statements import Dialect, Statement
+from rowlock._store.sql import Dialect, Statement
 from rowlock._times import to_milliseconds
 
 CRASHED = 9
@@ -95,8 +95,8 @@ def no_compare_and_set() -> None:
         rooms: Sequence[tuple[Iterable[str], int]] = (),
     ) -> Advance:
         operation = self._advance(ours, limit, now, rooms)
-        rows = await self._store.read(one(*next(operation)))
-        return await self._store.transaction(rest(operation, rows))
+        rows = await self._database.read(one(*next(operation)))
+        return await self._database.transaction(rest(operation, rows))
 
     patch(ScheduleStatements, "__init__", broken)
     patch(Schedules, "add", persist)
@@ -136,7 +136,7 @@ def two_transactions() -> None:
     ) -> Advance:
         done = await original(self, ours, limit, now, rooms)
         while later:
-            await self._store.transaction(create(self, *later.pop()))
+            await self._database.transaction(create(self, *later.pop()))
         return done
 
     patch(Schedules, "_create", postpone)

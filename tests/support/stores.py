@@ -12,12 +12,12 @@ import asyncpg
 
 from rowlock._endings import HandlerResult
 from rowlock._ids import new_id
-from rowlock._store.operations import AttemptOutcome, NewRow
-from rowlock._store.statements import TaskRow
+from rowlock._rows import HeldRow, NewRow, TaskRow
+from rowlock._store.ends import AttemptOutcome, Policy
+from rowlock._store.open import database_of
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from rowlock.models import Task
-from rowlock.queue import _store_of
 
 START = datetime(2027, 3, 9, 10, 30, tzinfo=UTC)
 LEASE = 10_000
@@ -33,18 +33,14 @@ async def open_store(
     url: str, *, retry_interval: int = 5000, max_lost_workers: int = 5, keep_failed: int = 0
 ) -> AsyncIterator[Store]:
     """A store on a database with the schema; its retries come exactly after their interval."""
-    store = _store_of(
-        async_url(url),
-        retry_interval=retry_interval,
-        max_lost_workers=max_lost_workers,
-        keep_failed=keep_failed,
-    )
+    policy = Policy(retry_interval, max_lost_workers, keep_failed)
+    store = Store(database_of(async_url(url)), policy)
     try:
-        store.spread = 0.0
-        await store.open()
+        store.ends.spread = 0.0
+        await store.database.open()
         yield store
     finally:
-        await store.close()
+        await store.database.close()
 
 
 def new_row(**overrides: Any) -> NewRow:
@@ -64,26 +60,31 @@ def new_row(**overrides: Any) -> NewRow:
     return NewRow(**{**values, **overrides})
 
 
+def operation(method: Any, *given: Any, **named: Any) -> Any:
+    """What a method of the store's does, as the generator of its statements."""
+    return method.__wrapped__(method.__self__, *given, **named)
+
+
 async def claim_one(
     store: Store, *, holder: str = "worker", now: datetime | None = START, lease: int = LEASE
 ) -> TaskRow:
     """Claim the one task of type "t" that is due."""
-    (row,) = await store.claim(holder, {"t": 2}, lease, now)
+    (row,) = await store.database.claim(holder, {"t": 2}, lease, now)
     return row
 
 
 async def insert_and_claim(store: Store, *, holder: str = "worker", **overrides: Any) -> TaskRow:
     """Insert a task and claim it."""
-    await store.insert(new_row(**overrides), START)
+    await store.tasks.insert(new_row(**overrides), START)
     return await claim_one(store, holder=holder)
 
 
-def success(row: TaskRow, result: str | None = '"done"') -> AttemptOutcome:
+def success(row: HeldRow, result: str | None = '"done"') -> AttemptOutcome:
     """The row's attempt returned."""
     return AttemptOutcome(row, HandlerResult(result=result))
 
 
-def failure(row: TaskRow, *, retry: bool = True) -> AttemptOutcome:
+def failure(row: HeldRow, *, retry: bool = True) -> AttemptOutcome:
     """The row's attempt raised."""
     return AttemptOutcome(
         row, HandlerResult(error='{"name":"ValueError","message":"no"}', retry=retry)
@@ -92,7 +93,7 @@ def failure(row: TaskRow, *, retry: bool = True) -> AttemptOutcome:
 
 async def existing(store: Store, task_id: str) -> Task:
     """A task that must be there."""
-    task = await store.get(task_id)
+    task = await store.tasks.get(task_id)
     assert task is not None
     return task
 

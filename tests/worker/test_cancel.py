@@ -18,8 +18,8 @@ from rowlock._events import Events
 from rowlock._executors.handler import Handler
 from rowlock._executors.in_process import _Process
 from rowlock._executors.messages import pack
-from rowlock._store.operations import AttemptOutcome
-from rowlock._store.statements import TaskRow
+from rowlock._rows import TaskRow
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
 from rowlock._worker.pool import Job, Pool
@@ -61,7 +61,7 @@ POLITE: dict[str, tuple[str, Any]] = {
 
 
 async def ask(store: Store, row: TaskRow) -> None:
-    task = await store.cancel(row.id, at(10), running=True)
+    task = await store.tasks.cancel(row.id, at(10), running=True)
     assert task is not None
     assert (task.status, task.thread_id, task.date_cancelled) == ("processing", "worker", None)
 
@@ -70,11 +70,13 @@ async def test_a_request_is_seen_by_its_holder_and_attempt_only(database: str) -
     async with open_store(database) as store:
         row = await insert_and_claim(store)
         other = await insert_and_claim(store)
-        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1)]) == set()
         await ask(store, row)
-        assert await store.cancel_requests("worker", [(row.id, 1), (other.id, 1)]) == {row.id}
-        assert await store.cancel_requests("worker", [(row.id, 2)]) == set()
-        assert await store.cancel_requests("other", [(row.id, 1)]) == set()
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1), (other.id, 1)]) == {
+            row.id
+        }
+        assert await store.attempts.cancel_requests("worker", [(row.id, 2)]) == set()
+        assert await store.attempts.cancel_requests("other", [(row.id, 1)]) == set()
         assert (await existing(store, row.id)).date_modified == at(0)
 
 
@@ -82,9 +84,9 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
     """End an attempt whose task was asked to be cancelled."""
     changed: list[Task]
     if how == "release":
-        changed = (await store.release("worker", [(row.id, 1)], at(LEASE)))[0]
+        changed = (await store.attempts.release("worker", [(row.id, 1)], at(LEASE)))[0]
     elif how == "sweep":
-        found, changed, _ = await store.sweep(10, at(LEASE))
+        found, changed, _ = await store.sweep.leases(10, at(LEASE))
         assert found == 1
     else:
         outcome = {
@@ -92,7 +94,7 @@ async def finish(store: Store, row: TaskRow, how: str) -> Task:
             "final failure": failure(row, retry=False),
             "cancelled": AttemptOutcome(row, CANCELLED),
         }[how]
-        done = (await store.finish("worker", [outcome], now=at(LEASE))).tasks
+        done = (await store.attempts.finish("worker", [outcome], now=at(LEASE))).tasks
         changed = [task for task in done.values() if task is not None]
     (task,) = changed
     return task
@@ -115,8 +117,8 @@ async def test_a_request_is_honoured_whatever_ends_the_attempt(
         assert (task.date_completed, task.result) == (None, None)
         assert (task.retries_remaining, task.attempt) == (3, 1)
         assert task.date_retain_until == (None if retain_for == -1 else at(LEASE + 60_000))
-        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
-        assert await store.claim("worker", {"t": 1}, LEASE, at(NEVER)) == []
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1)]) == set()
+        assert await store.database.claim("worker", {"t": 1}, LEASE, at(NEVER)) == []
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -127,7 +129,7 @@ async def test_what_is_not_kept_is_removed_at_once(database: str, how: str) -> N
         row = await insert_and_claim(store, retain_for=0, retries_remaining=retries)
         await ask(store, row)
         task = await finish(store, row, how)
-        assert await store.get(row.id) is None
+        assert await store.tasks.get(row.id) is None
         assert (task.status, task.date_cancelled) == ("cancelled", at(LEASE))
 
 
@@ -136,11 +138,11 @@ async def test_a_success_of_the_holder_wins(database: str, retain_for: int) -> N
     async with open_store(database) as store:
         row = await insert_and_claim(store, retain_for=retain_for)
         await ask(store, row)
-        done = (await store.finish("worker", [success(row)], now=at(20))).tasks
+        done = (await store.attempts.finish("worker", [success(row)], now=at(20))).tasks
         task = done[row.id]
         assert task is not None
         assert (task.status, task.result, task.date_cancelled) == ("success", "done", None)
-        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1)]) == set()
 
 
 @pytest.mark.parametrize("retain_for", [-1, 0])
@@ -148,17 +150,17 @@ async def test_a_stale_attempt_cancels_nothing(database: str, retain_for: int) -
     """Fails where the outcome "cancelled" is not fenced by holder and attempt."""
     async with open_store(database) as store:
         first = await insert_and_claim(store, retain_for=retain_for)
-        await store.release("worker", [(first.id, 1)], at(0))
+        await store.attempts.release("worker", [(first.id, 1)], at(0))
         second = await claim_one(store)
         await ask(store, second)
         before = await stored(database)
         assert (
-            await store.finish("worker", [AttemptOutcome(first, CANCELLED)], now=at(20))
+            await store.attempts.finish("worker", [AttemptOutcome(first, CANCELLED)], now=at(20))
         ).tasks == {}
         assert (
-            await store.finish("other", [AttemptOutcome(second, CANCELLED)], now=at(20))
+            await store.attempts.finish("other", [AttemptOutcome(second, CANCELLED)], now=at(20))
         ).tasks == {}
-        assert (await store.release("worker", [(first.id, 1)], at(20)))[0] == []
+        assert (await store.attempts.release("worker", [(first.id, 1)], at(20)))[0] == []
         assert await stored(database) == before
 
 
@@ -169,44 +171,44 @@ async def test_nothing_of_a_request_is_left_after_a_retry(database: str) -> None
             row = await insert_and_claim(store)
             await ask(store, row)
             await finish(store, row, how)
-            assert await store.retry(row.id, at(0)) is not None
+            assert await store.tasks.retry(row.id, at(0)) is not None
             again = await claim_one(store)
             assert (again.id, again.attempt, again.cancel_requested) == (row.id, 2, None)
-            assert await store.cancel_requests("worker", [(row.id, 2)]) == set()
-            done = (await store.finish("worker", [failure(again)], now=at(20))).tasks
+            assert await store.attempts.cancel_requests("worker", [(row.id, 2)]) == set()
+            done = (await store.attempts.finish("worker", [failure(again)], now=at(20))).tasks
             task = done[row.id]
             assert task is not None
             assert task.status == "pending"
-            assert await store.cancel(row.id, at(30)) is not None
+            assert await store.tasks.cancel(row.id, at(30)) is not None
 
 
 async def test_a_success_leaves_no_request(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
         await ask(store, row)
-        await store.finish("worker", [success(row)], now=at(20))
+        await store.attempts.finish("worker", [success(row)], now=at(20))
         (values,) = await stored(database)
         assert "cancelled" not in str(values)
-        assert await store.cancel_requests("worker", [(row.id, 1)]) == set()
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1)]) == set()
 
 
 async def test_without_running_a_processing_task_is_left_alone(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
         before = await stored(database)
-        assert await store.cancel(row.id, at(10)) is None
+        assert await store.tasks.cancel(row.id, at(10)) is None
         assert await stored(database) == before
 
 
 @pytest.mark.parametrize("retain_for", [-1, 0, 60_000])
 async def test_running_cancels_a_pending_task_like_any(database: str, retain_for: int) -> None:
     async with open_store(database) as store:
-        task_id = await store.insert(new_row(retain_for=retain_for), at(0))
-        task = await store.cancel(task_id, at(10), running=True)
+        task_id = await store.tasks.insert(new_row(retain_for=retain_for), at(0))
+        task = await store.tasks.cancel(task_id, at(10), running=True)
         assert task is not None
         assert (task.status, task.date_cancelled) == ("cancelled", at(10))
         assert task.date_retain_until == (at(60_010) if retain_for == 60_000 else None)
-        assert (await store.get(task_id) is None) == (retain_for == 0)
+        assert (await store.tasks.get(task_id) is None) == (retain_for == 0)
 
 
 async def test_running_leaves_ended_tasks_alone(database: str) -> None:
@@ -217,11 +219,11 @@ async def test_running_leaves_ended_tasks_alone(database: str) -> None:
             failure(rows[1], retry=False),
             AttemptOutcome(rows[2], CANCELLED),
         ]
-        await store.finish("worker", outcomes, now=at(10))
+        await store.attempts.finish("worker", outcomes, now=at(10))
         before = await stored(database)
         for row in rows:
-            assert await store.cancel(row.id, at(20), running=True) is None
-        assert await store.cancel("0" * 32, at(20), running=True) is None
+            assert await store.tasks.cancel(row.id, at(20), running=True) is None
+        assert await store.tasks.cancel("0" * 32, at(20), running=True) is None
         assert await stored(database) == before
 
 
@@ -230,9 +232,9 @@ async def test_asking_twice_is_harmless(database: str) -> None:
         row = await insert_and_claim(store)
         await ask(store, row)
         await ask(store, row)
-        assert await store.cancel_requests("worker", [(row.id, 1)]) == {row.id}
+        assert await store.attempts.cancel_requests("worker", [(row.id, 1)]) == {row.id}
         assert (await finish(store, row, "failure")).status == "cancelled"
-        assert await store.cancel(row.id, at(LEASE + 1), running=True) is None
+        assert await store.tasks.cancel(row.id, at(LEASE + 1), running=True) is None
 
 
 # Two nodes.
@@ -482,8 +484,8 @@ async def test_a_task_whose_worker_still_starts(
 async def test_a_task_whose_holder_has_died(database: str) -> None:
     async with two_nodes(database, sweep_interval=100) as (node, other):
         async with open_store(database) as store:
-            task_id = await store.insert(new_row(run_at=None))
-            await store.claim("gone", {"t": 1}, 1)
+            task_id = await store.tasks.insert(new_row(run_at=None))
+            await store.database.claim("gone", {"t": 1}, 1)
         assert await other.cancel(task_id, running=True)
         await node.start()
         task = await ended(other, task_id)

@@ -52,8 +52,8 @@ async def test_every_loop_goes_on(database: str, caplog: pytest.LogCaptureFixtur
         await eventually(lambda: called)
         lost = new_row(type="lost", run_at=None)
         async with open_store(database) as store:
-            await store.insert(lost)
-            assert await store.claim("gone", {"lost": 1}, 1)
+            await store.tasks.insert(lost)
+            assert await store.database.claim("gone", {"lost": 1}, 1)
             await eventually(lambda: is_pending(queue, lost.id))
         async with asyncio.timeout(10):
             await queue.stop()
@@ -110,7 +110,7 @@ async def test_a_group_of_creates_is_cancelled(
     """Fails if its callers, or those who come after them, wait for ever."""
     async with open_store(database) as store:
         inserts = Inserts(store)
-        insert, together = store.insert, store.insert_group
+        insert, together = store.tasks.insert, store.tasks.insert_group
         gate, under_way = asyncio.Event(), asyncio.Event()
 
         async def held(row: Any, **options: Any) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from rowlock import NewTask, TaskQueue, TaskStatus
-from rowlock._store.operations import AttemptOutcome, Finished
-from rowlock._store.statements import TaskRow
-from rowlock._store.store import Store
+from rowlock._rows import ClaimedRow
+from rowlock._store.attempts import Attempts, Finished
+from rowlock._store.database import Database
+from rowlock._store.ends import AttemptOutcome
 from rowlock._worker.contention import CpuPressure
 from tests.support.helpers import eventually
 
@@ -63,22 +64,22 @@ class Watched:
         self.claims = 0
         self.batches: list[int] = []
         self.gate = asyncio.Event()
-        kind = type(queue._store)
-        claim, finish = kind.claim, kind.finish
+        kind = type(queue._store.database)
+        claim, finish = kind.claim_to_run, Attempts.finish
 
-        async def counted(store: Store, *arguments: Any, **options: Any) -> list[TaskRow]:
+        async def counted(database: Database, *arguments: Any) -> list[ClaimedRow]:
             self.claims += 1
-            return await claim(store, *arguments, **options)
+            return await claim(database, *arguments)
 
         async def held(
-            store: Store, holder: str, outcomes: Sequence[AttemptOutcome], **options: Any
+            attempts: Attempts, holder: str, outcomes: Sequence[AttemptOutcome], **options: Any
         ) -> Finished:
             self.batches.append(len(outcomes))
             await self.gate.wait()
-            return await finish(store, holder, outcomes, **options)
+            return await finish(attempts, holder, outcomes, **options)
 
-        monkeypatch.setattr(kind, "claim", counted)
-        monkeypatch.setattr(kind, "finish", held)
+        monkeypatch.setattr(kind, "claim_to_run", counted)
+        monkeypatch.setattr(Attempts, "finish", held)
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ import pytest
 
 from rowlock import HandlerError, Task, TaskAttempt, TaskQueue
 from rowlock._endings import CANCELLED, HandlerResult, brief, describe
-from rowlock._store.operations import AttemptOutcome
-from rowlock._store.statements import KEEP_IF_FAILED, MOST_ATTEMPTS, TaskRow
+from rowlock._rows import KEEP_IF_FAILED, MOST_ATTEMPTS, TaskRow
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock._worker.failures import trace
 from rowlock.models import SizeLimits, TaskError
@@ -68,29 +68,29 @@ def exits(payload: Any) -> None:
 
 
 async def lose(store: Store, row: TaskRow) -> None:
-    assert (await store.sweep(9, at(LEASE))).found == 1
+    assert (await store.sweep.leases(9, at(LEASE))).found == 1
 
 
 async def fail(store: Store, row: TaskRow) -> None:
-    await store.finish("worker", [failure(row)], now=at(LEASE))
+    await store.attempts.finish("worker", [failure(row)], now=at(LEASE))
 
 
 async def time_out(store: Store, row: TaskRow) -> None:
     ending = HandlerResult(error='{"name":"TimeoutError","message":"late"}', late=True)
-    await store.finish("worker", [AttemptOutcome(row, ending)], now=at(LEASE))
+    await store.attempts.finish("worker", [AttemptOutcome(row, ending)], now=at(LEASE))
 
 
 async def cancel(store: Store, row: TaskRow) -> None:
-    await store.finish("worker", [AttemptOutcome(row, CANCELLED)], now=at(LEASE))
+    await store.attempts.finish("worker", [AttemptOutcome(row, CANCELLED)], now=at(LEASE))
 
 
 async def release(store: Store, row: TaskRow) -> None:
     key = (row.id, row.attempt)
-    await store.release("worker", [key], at(LEASE), begun={key})
+    await store.attempts.release("worker", [key], at(LEASE), begun={key})
 
 
 async def release_cancelled(store: Store, row: TaskRow) -> None:
-    await store.cancel(row.id, at(1), running=True)
+    await store.tasks.cancel(row.id, at(1), running=True)
     await release(store, row)
 
 
@@ -127,9 +127,9 @@ async def test_what_ends_an_attempt_keeps_it(
 async def test_a_success_keeps_what_failed_before_and_adds_nothing(database: str) -> None:
     async with open_store(database, retry_interval=0) as store:
         row = await insert_and_claim(store)
-        await store.finish("worker", [failure(row)], now=at(5))
+        await store.attempts.finish("worker", [failure(row)], now=at(5))
         row = await claim_one(store, holder="other", now=at(10))
-        (done,) = (await store.finish("other", [success(row)], now=at(20))).tasks.values()
+        (done,) = (await store.attempts.finish("other", [success(row)], now=at(20))).tasks.values()
         assert done is not None
         assert done == await existing(store, row.id)
     assert done.error is None
@@ -141,16 +141,16 @@ async def test_what_was_only_claimed_ahead_is_no_attempt_that_is_kept(database: 
     """Fails where each put back counts: it would push out what failed."""
     async with open_store(database) as store:
         row = await insert_and_claim(store)
-        await store.release("worker", [(row.id, 1)], at(1))
+        await store.attempts.release("worker", [(row.id, 1)], at(1))
         assert (await existing(store, row.id)).attempts == []
 
 
 async def test_the_last_twenty_are_kept(database: str) -> None:
     async with open_store(database, retry_interval=0) as store:
-        await store.insert(new_row(), START)
+        await store.tasks.insert(new_row(), START)
         for number in range(MOST_ATTEMPTS + 5):
             row = await claim_one(store, now=at(number))
-            await store.finish("worker", [failure(row)], now=at(number))
+            await store.attempts.finish("worker", [failure(row)], now=at(number))
         task = await existing(store, row.id)
     assert [kept.attempt for kept in task.attempts] == list(range(6, MOST_ATTEMPTS + 6))
 
@@ -163,9 +163,9 @@ async def test_the_last_failure_is_told_with_its_attempts(
     """Fails where a row that is removed at once forgets them."""
     async with open_store(database, retry_interval=0) as store:
         row = await insert_and_claim(store, retain_for=retain_for, retries_remaining=1)
-        await store.finish("worker", [failure(row)], now=at(1))
+        await store.attempts.finish("worker", [failure(row)], now=at(1))
         row = await claim_one(store, now=at(2))
-        done = await store.finish("worker", [failure(row)], rows=rows, now=at(3))
+        done = await store.attempts.finish("worker", [failure(row)], rows=rows, now=at(3))
     task = done.tasks[row.id]
     assert task is not None or not rows
     if task is not None:
@@ -179,8 +179,8 @@ async def test_attempts_that_nobody_of_rowlock_has_written_do_no_harm(database: 
     if database.startswith("sqlite"):
         spoiled += ["not JSON", '[1, "x"]']
     async with open_store(database) as store:
-        await store.insert_many([new_row() for _ in spoiled], START)
-        rows = await store.claim("worker", {"t": 100}, LEASE, START)
+        await store.tasks.insert_many([new_row() for _ in spoiled], START)
+        rows = await store.database.claim("worker", {"t": 100}, LEASE, START)
         for row, text in zip(rows, spoiled, strict=True):
             literal = text.replace("'", "''")
             where = f"WHERE id = '{row.id}'"
@@ -189,7 +189,7 @@ async def test_attempts_that_nobody_of_rowlock_has_written_do_no_harm(database: 
                 f"UPDATE rowlock_task SET attempts = '{literal}' {where}"
                 + ("" if database.startswith("sqlite") else " RETURNING id"),
             )
-        await store.finish("worker", [failure(row) for row in rows], now=at(1))
+        await store.attempts.finish("worker", [failure(row) for row in rows], now=at(1))
         for row in rows:
             (kept,) = (await existing(store, row.id)).attempts
             assert kept.outcome == "failed"
@@ -229,22 +229,22 @@ async def test_without_retain_for_a_failed_task_is_kept(
     """Fails where it is as with 0, which was given on purpose."""
     async with open_store(database, keep_failed=keep) as store:
         row = await insert_and_claim(store, retain_for=KEEP_IF_FAILED, retries_remaining=0)
-        done = await store.finish("worker", [make(row)], now=at(1))
-        task = await store.get(row.id)
+        done = await store.attempts.finish("worker", [make(row)], now=at(1))
+        task = await store.tasks.get(row.id)
         assert (task is None) == (make is success)
         if task is not None:
             assert task == done.tasks[row.id]
             until = None if keep < 0 else at(1) + timedelta(milliseconds=keep)
             assert task.date_retain_until == until
-            assert await store.prune(9, at(DAY)) == (keep == 0)
+            assert await store.sweep.retention(9, at(DAY)) == (keep == 0)
 
 
 async def test_without_retain_for_a_lost_task_is_kept(database: str) -> None:
     async with open_store(database, keep_failed=DAY) as store:
         row = await insert_and_claim(store, retain_for=KEEP_IF_FAILED, retries_remaining=0)
-        (task,) = (await store.sweep(9, at(LEASE))).changed
+        (task,) = (await store.sweep.leases(9, at(LEASE))).changed
         assert (task.status, task.date_retain_until) == ("failed", at(LEASE + DAY))
-        assert await store.get(row.id) == task
+        assert await store.tasks.get(row.id) == task
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -253,18 +253,18 @@ async def test_without_retain_for_a_cancelled_task_is_removed(
     database: str, held: bool, asked: bool
 ) -> None:
     async with open_store(database, keep_failed=DAY) as store:
-        await store.insert(new_row(retain_for=KEEP_IF_FAILED, retries_remaining=0), START)
+        await store.tasks.insert(new_row(retain_for=KEEP_IF_FAILED, retries_remaining=0), START)
         if not held:
             (task_id,) = [row[0] for row in await execute(database, "SELECT id FROM rowlock_task")]
-            task = await store.cancel(str(task_id).replace("-", ""), at(1))
+            task = await store.tasks.cancel(str(task_id).replace("-", ""), at(1))
         else:
             row = await claim_one(store)
             if asked:
-                await store.cancel(row.id, at(1), running=True)
+                await store.tasks.cancel(row.id, at(1), running=True)
             ending = HandlerResult(error='{"name":"E","message":"m"}') if asked else CANCELLED
-            task = (await store.finish("worker", [AttemptOutcome(row, ending)], now=at(2))).tasks[
-                row.id
-            ]
+            task = (
+                await store.attempts.finish("worker", [AttemptOutcome(row, ending)], now=at(2))
+            ).tasks[row.id]
         assert task is not None
         assert task.status == "cancelled"
         assert await execute(database, "SELECT id FROM rowlock_task") == []
@@ -273,12 +273,12 @@ async def test_without_retain_for_a_cancelled_task_is_removed(
 async def test_a_failed_task_that_was_kept_can_be_retried(database: str) -> None:
     async with open_store(database, keep_failed=DAY) as store:
         row = await insert_and_claim(store, retain_for=KEEP_IF_FAILED, retries_remaining=0)
-        await store.finish("worker", [failure(row)], now=at(1))
-        assert await store.retry(row.id, at(2)) is not None
+        await store.attempts.finish("worker", [failure(row)], now=at(1))
+        assert await store.tasks.retry(row.id, at(2)) is not None
         again = await claim_one(store, now=at(3))
         assert again.id == row.id
-        await store.finish("worker", [success(again)], now=at(4))
-        assert await store.get(row.id) is None
+        await store.attempts.finish("worker", [success(again)], now=at(4))
+        assert await store.tasks.get(row.id) is None
 
 
 # What is logged.
@@ -377,8 +377,10 @@ async def test_a_lost_attempt_is_logged_by_whose_sweeper_found_it(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_store(database) as store, TaskQueue(database, sweep_interval=50) as queue:
-        await store.insert_many([new_row(run_at=None), new_row(run_at=None, retries_remaining=0)])
-        again, last = await store.claim("worker", {"t": 2}, lease=1)
+        await store.tasks.insert_many(
+            [new_row(run_at=None), new_row(run_at=None, retries_remaining=0)]
+        )
+        again, last = await store.database.claim("worker", {"t": 2}, lease=1)
         await queue.start()
         await eventually(lambda: records(caplog, again.id) and records(caplog, last.id))
     (warning,), (error,) = records(caplog, again.id), records(caplog, last.id)

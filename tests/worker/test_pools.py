@@ -14,7 +14,7 @@ from rowlock._endings import CANCELLED, NOTHING, HandlerResult
 from rowlock._executors.base import Executor
 from rowlock._executors.context import Link
 from rowlock._executors.handler import Handler
-from rowlock._store.statements import TaskRow
+from rowlock._rows import HeldRow, TaskRow
 from rowlock._worker import slot_pool as _slots
 from rowlock._worker.pool import Job, Pool
 from rowlock._worker.slot_pool import SlotPool
@@ -42,7 +42,7 @@ class Scripted(Executor):
         if self.fails_to_start:
             raise RuntimeError("no start")
 
-    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
+    async def run(self, row: HeldRow, link: Link) -> HandlerResult | None:
         self.used = True
         return type(self).run_one(self)
 

@@ -74,12 +74,12 @@ async def test_progress_is_fenced(database: str) -> None:
     """Fails where a stale attempt, or another holder, or a late report changes the row."""
     async with open_store(database) as store:
         first = await insert_and_claim(store)
-        await store.release("worker", [(first.id, 1)], at(0))
+        await store.attempts.release("worker", [(first.id, 1)], at(0))
         await claim_one(store)
-        await store.progress("worker", {(first.id, 2): '{"value":1}'})
+        await store.attempts.progress("worker", {(first.id, 2): '{"value":1}'})
         before = await stored(database)
-        await store.progress("worker", {(first.id, 1): '{"value":2}'})
-        await store.progress("other", {(first.id, 2): '{"value":3}'})
+        await store.attempts.progress("worker", {(first.id, 1): '{"value":2}'})
+        await store.attempts.progress("other", {(first.id, 2): '{"value":3}'})
         assert await stored(database) == before
         assert (await existing(store, first.id)).progress == TaskProgress(value=1)
 
@@ -87,9 +87,9 @@ async def test_progress_is_fenced(database: str) -> None:
 async def test_progress_of_an_ended_task_is_refused(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
-        await store.finish("worker", [success(row)], now=at(10))
+        await store.attempts.finish("worker", [success(row)], now=at(10))
         before = await stored(database)
-        await store.progress("worker", {(row.id, 1): '{"value":1}'})
+        await store.attempts.progress("worker", {(row.id, 1): '{"value":1}'})
         assert await stored(database) == before
 
 
@@ -97,18 +97,18 @@ async def test_progress_is_no_change_of_the_task(database: str) -> None:
     async with open_store(database) as store:
         row = await insert_and_claim(store)
         before = await existing(store, row.id)
-        await store.progress("worker", {(row.id, 1): '{"value":1,"message":"one"}'})
+        await store.attempts.progress("worker", {(row.id, 1): '{"value":1,"message":"one"}'})
         task = await existing(store, row.id)
         assert task.progress == TaskProgress(value=1, message="one")
         assert task.model_copy(update={"progress": None}) == before
-        assert (await store.sweep(10, at(LEASE - 1)))[0] == 0
-        assert (await store.sweep(10, at(LEASE)))[0] == 1
+        assert (await store.sweep.leases(10, at(LEASE - 1)))[0] == 0
+        assert (await store.sweep.leases(10, at(LEASE)))[0] == 1
 
 
 async def test_the_progress_of_many_is_written_at_once(database: str) -> None:
     async with open_store(database) as store:
         rows = [await insert_and_claim(store) for _ in range(3)]
-        await store.progress(
+        await store.attempts.progress(
             "worker", {(row.id, 1): f'{{"value":{n}}}' for n, row in enumerate(rows)}
         )
         found = [(await existing(store, row.id)).progress for row in rows]
@@ -220,13 +220,13 @@ async def test_many_reports_are_few_writes(
     """Fails where each report is a write."""
     writes: list[int] = []
     async with two_nodes(database) as (node, other):
-        progress = node._store.progress
+        progress = node._store.attempts.progress
 
         async def counted(holder: str, reports: Any, **options: Any) -> set[str]:
             writes.append(len(reports))
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store, "progress", counted)
+        monkeypatch.setattr(node._worker_store.attempts, "progress", counted)
         await node.register_handler("t", **handler_of("reports_often", kind))
         await node.start()
         task = await ended(other, await other.create("t", 10_000, retain_for=-1))
@@ -249,7 +249,7 @@ async def test_a_thread_that_lost_its_task_is_told(database: str, marks: Path, h
             assert await other.remove(task_id)
         else:
             assert node._worker is not None
-            assert await store.release(node._worker.holder, [(task_id, 1)])
+            assert await store.attempts.release(node._worker.holder, [(task_id, 1)])
         try:
             await seen(marks / "LeaseLostError")
         finally:
@@ -369,7 +369,7 @@ async def test_a_database_that_is_away_for_a_while(
     """Fails where a report that could not be stored is dropped, or disturbs the handler."""
     tries: list[Any] = []
     async with two_nodes(database) as (node, other):
-        progress = node._store.progress
+        progress = node._store.attempts.progress
 
         async def away_twice(holder: str, reports: Any, **options: Any) -> set[str]:
             tries.append(reports)
@@ -377,7 +377,7 @@ async def test_a_database_that_is_away_for_a_while(
                 raise DatabaseUnavailableError("away")
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store, "progress", away_twice)
+        monkeypatch.setattr(node._worker_store.attempts, "progress", away_twice)
         await node.register_handler("t", **handler_of("reports", kind))
         await node.start()
         task_id = await other.create("t", asking(marks, value=1), retain_for=-1)
@@ -395,7 +395,7 @@ async def test_an_outcome_waits_for_a_progress_that_cannot_be_stored(
     """Fails where the outcome is written although the progress before it was not."""
     tries = 0
     async with two_nodes(database) as (node, other):
-        progress = node._store.progress
+        progress = node._store.attempts.progress
 
         async def away_twice(holder: str, reports: Any, **options: Any) -> set[str]:
             nonlocal tries
@@ -404,7 +404,7 @@ async def test_an_outcome_waits_for_a_progress_that_cannot_be_stored(
                 raise DatabaseUnavailableError("away")
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store, "progress", away_twice)
+        monkeypatch.setattr(node._worker_store.attempts, "progress", away_twice)
         await node.register_handler("t", HANDLERS, "report_and_end_async")
         await node.start()
         task = await ended(other, await other.create("t", 2, retain_for=-1))

@@ -96,14 +96,14 @@ async def test_nothing_begins_until_its_outcome_is_written(database: str) -> Non
     async with open_queue(database, poll_interval=60_000, notify=False) as queue:
         suspect, others = await create(queue, database, lost=BOUND - 1)
         store, writing, may_write = queue._worker_store, asyncio.Event(), asyncio.Event()
-        finish = store.finish
+        finish = store.attempts.finish
 
         async def late(*arguments: Any, **options: Any) -> Any:
             writing.set()
             await may_write.wait()
             return await finish(*arguments, **options)
 
-        store.finish = late  # type: ignore[method-assign]
+        store.attempts.finish = late  # type: ignore[method-assign]
         worker_handlers.gate.set()
         await queue.start()
         await writing.wait()
@@ -267,7 +267,7 @@ async def test_what_could_not_be_put_back_is_held(
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
-        release, claim = queue._worker_store.release, queue._worker_store.claim
+        release, claim = queue._worker_store.attempts.release, queue._worker_store.database.claim
         claims = 0
         seen: list[tuple[int, int, int]] = []
 
@@ -303,7 +303,7 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
     """Fails where an extension that comes after the release is taken for a lost lease."""
     async with open_queue(database) as queue:
         suspect, _ = await create(queue, database, lost=BOUND - 1)
-        release = queue._worker_store.release
+        release = queue._worker_store.attempts.release
 
         async def refused_meanwhile(
             holder: str, attempts: list[tuple[str, int]], **options: Any

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from rowlock._events import Events
-from rowlock._store.operations import Swept
 from rowlock._store.store import Store
 from tests.support.helpers import eventually
+from rowlock._store.sweep import Swept
 from rowlock._worker.sweeper import BATCH, Holder, Sweeper
 
 

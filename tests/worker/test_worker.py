@@ -12,7 +12,7 @@ import pytest
 
 from rowlock import DatabaseUnavailableError, HandlerOptions, NewTask, Task, TaskQueue, TaskStatus
 from rowlock._events import AttemptLost
-from rowlock._store.statements import TaskRow
+from rowlock._rows import ClaimedRow
 from tests.support import worker_handlers
 from tests.support.helpers import eventually, hold_claims
 from tests.support.stores import open_store
@@ -150,7 +150,7 @@ async def test_a_stale_attempt_writes_nothing(database: str) -> None:
         await queue.start()
         task_id = await queue.create("t", retain_for=-1)
         await eventually(lambda: worker_handlers.started == [(task_id, 1)])
-        found, _, _ = await store.sweep(10, datetime.now(UTC) + timedelta(hours=1))
+        found, _, _ = await store.sweep.leases(10, datetime.now(UTC) + timedelta(hours=1))
         assert found == 1
         assert await queue.retry(task_id)
         await eventually(lambda: worker_handlers.started == [(task_id, 1), (task_id, 2)])
@@ -301,10 +301,11 @@ async def test_what_was_claimed_begins_before_anything_is_asked_for(database: st
         await queue.register_handler("t", __name__, "says")
         await queue.start()
         store = queue._worker._store  # type: ignore[union-attr]
-        claim, next_due = store.claim, store.next_due
+        database_of, next_due = store.database, store.database.next_due
+        claim = database_of.claim_to_run
 
-        async def claims(*args: Any, **named: Any) -> list[TaskRow]:
-            rows = await claim(*args, **named)
+        async def claims(*args: Any) -> list[ClaimedRow]:
+            rows = await claim(*args)
             said.extend(["claimed"] * len(rows))
             return rows
 
@@ -312,7 +313,8 @@ async def test_what_was_claimed_begins_before_anything_is_asked_for(database: st
             said.append("asked")
             return await next_due(*args, **named)
 
-        store.claim, store.next_due = claims, asks  # type: ignore[method-assign]
+        database_of.claim_to_run = claims  # type: ignore[method-assign]
+        database_of.next_due = asks  # type: ignore[method-assign]
         for count in range(1, 6):
             await queue.create("t")
             await eventually(lambda count=count: said.count("begun") == count)  # type: ignore[misc]
@@ -353,7 +355,7 @@ async def test_no_claim_of_an_unregistered_type_is_under_way(
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
-        claim = queue._worker_store.claim
+        claim = queue._worker_store.database.claim
 
         async def slow_claim(*arguments: Any, **options: Any) -> Any:
             sent.set()

@@ -19,8 +19,8 @@ from rowlock import (
     TaskStatus,
 )
 from rowlock._executors.handler import Handler
+from rowlock._store.attempts import Attempts
 from rowlock._store.sqlite import database as _sqlite
-from rowlock._store.store import Store
 from rowlock._worker.slot_pool import SlotPool
 from tests.support import worker_handlers
 from tests.support.helpers import eventually
@@ -80,10 +80,10 @@ async def test_two_attempts_of_one_task_in_one_batch(database: str) -> None:
         await queue.start()
         worker = queue._worker
         assert worker is not None
-        await store.insert(new_row(type="t", retain_for=0, run_at=None))
-        (first,) = await store.claim(worker.holder, {"t": 1}, 1000)
-        await store.release(worker.holder, [(first.id, 1)])
-        (second,) = await store.claim(worker.holder, {"t": 1}, 60_000)
+        await store.tasks.insert(new_row(type="t", retain_for=0, run_at=None))
+        (first,) = await store.database.claim(worker.holder, {"t": 1}, 1000)
+        await store.attempts.release(worker.holder, [(first.id, 1)])
+        (second,) = await store.database.claim(worker.holder, {"t": 1}, 60_000)
         worker._outcomes += [success(second, "2"), success(first, "1")]
         await worker.finish()
         await worker.finish()
@@ -115,7 +115,7 @@ async def test_the_last_attempt_number_stops_nobody_else(database: str) -> None:
 async def spoil(store: Any, task_id: str, change: str) -> None:
     from sqlalchemy import text
 
-    async with store._engine.begin() as connection:
+    async with store.database._engine.begin() as connection:
         done = await connection.execute(
             text(f"UPDATE rowlock_task SET {change} WHERE CAST(id AS TEXT) IN (:id, :dashed)"),
             {"id": task_id, "dashed": dashed(task_id)},
@@ -267,17 +267,17 @@ async def test_a_claim_that_nobody_waits_for_takes_nothing(
         return run_write(*arguments)
 
     async with open_store(sqlite_url) as store, open_store(sqlite_url) as other:
-        task_id = await store.insert(new_row(type="t", run_at=None))
-        async with other._engine.connect() as blocking:
+        task_id = await store.tasks.insert(new_row(type="t", run_at=None))
+        async with other.database._engine.connect() as blocking:
             await blocking.exec_driver_sql("BEGIN IMMEDIATE")
             monkeypatch.setattr(_sqlite, "_run_write", note)
-            claiming = asyncio.create_task(store.claim("h", {"t": 1}, 1000))
+            claiming = asyncio.create_task(store.database.claim("h", {"t": 1}, 1000))
             await eventually(begun.is_set)
             claiming.cancel()
             await asyncio.wait({claiming})
             await blocking.rollback()
-        await store.insert(new_row(type="other"))  # behind the claim, in the same thread
-        task = await store.get(task_id)
+        await store.tasks.insert(new_row(type="other"))  # behind the claim, in the same thread
+        task = await store.tasks.get(task_id)
         assert task is not None
         assert task.status is TaskStatus.PENDING
 
@@ -309,9 +309,9 @@ async def test_an_answer_that_does_not_come_is_no_failure(
     """Fails where an outcome whose answer was lost is stored as a failure instead."""
     async with open_queue(database, retry_interval=0) as queue:
         lost: list[str] = []
-        finish = type(queue._store).finish
+        finish = Attempts.finish
 
-        async def cut_off(self: Store, *args: Any, **options: Any) -> Any:
+        async def cut_off(self: Attempts, *args: Any, **options: Any) -> Any:
             if lost:
                 return await finish(self, *args, **options)
             if written:
@@ -319,7 +319,7 @@ async def test_an_answer_that_does_not_come_is_no_failure(
             lost.append("the answer")
             raise DatabaseUnavailableError("the connection was lost")
 
-        monkeypatch.setattr(type(queue._store), "finish", cut_off)
+        monkeypatch.setattr(Attempts, "finish", cut_off)
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
         task = await ended(queue, await queue.create("t", 1, retain_for=-1))

@@ -8,7 +8,8 @@ from itertools import chain
 
 from rowlock._background import Background
 from rowlock._batch_size import BatchSize, StatementTooSlowError
-from rowlock._store.operations import KeyTakenError, NewRow
+from rowlock._rows import NewRow
+from rowlock._store.database import KeyTakenError
 from rowlock._store.store import Store
 from rowlock.errors import DatabaseUnavailableError
 
@@ -42,7 +43,7 @@ class Inserts:
             notify: give the hint to other processes with it; only for one that goes alone.
         """
         if row.key is not None:
-            return await self._store.insert(row)
+            return await self._store.tasks.insert(row)
         if self._busy:
             stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((row, stored))
@@ -50,7 +51,7 @@ class Inserts:
             return row.id
         self._busy = True
         try:
-            return await self._store.insert(row, notify=notify)
+            return await self._store.tasks.insert(row, notify=notify)
         finally:
             if self._waiting:
                 # In a task of its own: a caller that is cancelled must not take others with it.
@@ -79,7 +80,7 @@ class Inserts:
             return
         try:
             with self._size.statement(len(batch)):
-                await self._store.insert_group([row for row, _ in batch])
+                await self._store.tasks.insert_group([row for row, _ in batch])
         except asyncio.CancelledError:
             # Somebody else's: those who wait for these rows were not meant, and must hear of it.
             _fail(batch, DatabaseUnavailableError("cancelled; the task is stored, or is not"))

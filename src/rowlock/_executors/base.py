@@ -16,7 +16,7 @@ from rowlock._endings import HandlerResult, raised, returned
 from rowlock._executors.context import Link, RunningTask, running_task
 from rowlock._executors.handler import Handler, result_of
 from rowlock._json import loads
-from rowlock._store.statements import TaskRow
+from rowlock._rows import HeldRow
 from rowlock.models import SizeLimits, class_name, message_of
 
 
@@ -37,7 +37,7 @@ class Executor(ABC):
         """Begin, with the `initialise_method`, whose error is raised."""
 
     @abstractmethod
-    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
+    async def run(self, row: HeldRow, link: Link) -> HandlerResult | None:
         """Run the handler for a row as it was claimed; None if it could not begin."""
 
     async def wait_until_free(self) -> None:
@@ -60,7 +60,7 @@ class Executor(ABC):
         """Let go of everything, whatever the state is."""
         return
 
-    def _running(self, row: TaskRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
+    def _running(self, row: HeldRow, link: Link) -> tuple[RunningTask, tuple[Any, ...]]:
         payload = loads(row.payload)
         running = RunningTask(
             row.id,
@@ -99,7 +99,7 @@ class InLoop(Executor):
             if inspect.isawaitable(answer):
                 await answer
 
-    async def run(self, row: TaskRow, link: Link) -> HandlerResult:
+    async def run(self, row: HeldRow, link: Link) -> HandlerResult:
         handler = self._handler
         timeout = handler.options.timeout
         limit: asyncio.Timeout | None = None
@@ -154,7 +154,7 @@ class InThread(Executor):
         if function is not None:
             await self._submit(lambda: _call(self._context, function))
 
-    async def run(self, row: TaskRow, link: Link) -> HandlerResult:
+    async def run(self, row: HeldRow, link: Link) -> HandlerResult:
         handler = self._handler
         try:
             running, arguments = self._running(row, link)

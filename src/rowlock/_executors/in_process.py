@@ -19,7 +19,7 @@ from rowlock._executors.context import Link
 from rowlock._executors.handler import Handler, elsewhere
 from rowlock._executors.messages import Inbox, pack
 from rowlock._executors.supervisor import KILL
-from rowlock._store.statements import TaskRow
+from rowlock._rows import HeldRow
 from rowlock.errors import WorkerProcessError
 from rowlock.models import SizeLimits, TaskError
 
@@ -64,7 +64,7 @@ class InProcess(Executor):
         (pid,) = await self._process.answer(b"ready", "before its first task")
         self._process.pid = int(pid)
 
-    async def run(self, row: TaskRow, link: Link) -> HandlerResult | None:
+    async def run(self, row: HeldRow, link: Link) -> HandlerResult | None:
         process = self._started
         timeout = self._handler.options.timeout
         process.begun = False

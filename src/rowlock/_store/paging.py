@@ -1,13 +1,24 @@
-"""How a walk over tasks is cut into stretches that one index range each can serve."""
+"""Pages of tasks: how a walk is cut into stretches that one index range each can serve."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
-from rowlock._ids import FIRST_ID, LAST_ID
+from sqlalchemy import ColumnElement, Integer, Text, bindparam, select, tuple_, union_all
+
+from rowlock._ids import FIRST_ID, LAST_ID, as_id
+from rowlock._store import cursor as _cursor
+from rowlock._store.codec import unreadable
 from rowlock._store.cursor import Position
-from rowlock.models import SortDirection, SortProperty, Task, TaskStatus
+from rowlock._store.database import Database, Operation
+from rowlock._store.sql import COLUMNS, PROCESSING, RESTING, Dialect, Statement, constant
+from rowlock._store.tables import task
+from rowlock.models import SortDirection, SortProperty, Task, TaskPage, TaskStatus
+
+Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -77,6 +88,136 @@ def segments(
         ordered = every[::-1] if direction is SortDirection.DESCENDING else every
         return tuple(Segment(None, (s,)) for s in ordered)
     return (Segment(None, every if typed else ()),)
+
+
+class PageStatements:
+    """The statements, each built when it is asked for first."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.page = cache(self._page)
+
+    def _page(
+        self,
+        order: tuple[str, ...],
+        statuses: tuple[TaskStatus, ...],
+        typed: bool,
+        direction: SortDirection,
+    ) -> Statement:
+        """One stretch of a page walk, merged from one index range for each status.
+
+        Each range is bounded by comparing whole rows of the index's leading columns, and is
+        sorted by them, so that no other index can serve it, whatever the statistics say. It
+        starts behind the parameters `value` and `id`. That of processing is short, and sorted.
+
+        Args:
+            order: the columns that the page is sorted by.
+            statuses: the statuses that take part; none where the status is not bounded.
+            typed: whether there is a filter on the type.
+            direction: which way.
+        """
+        descending = direction is SortDirection.DESCENDING
+        ranges = []
+        for status in statuses or (None,):
+            bounds: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = []
+            part = select(*COLUMNS)
+            if status is TaskStatus.PROCESSING:
+                part = part.where(PROCESSING)
+            elif status is not None:
+                bounds.append((task.c.status, constant(status)))
+                part = part.where(RESTING)
+            start = [
+                (
+                    task.c[name],
+                    bindparam("id" if name == "id" else "value", type_=task.c[name].type),
+                )
+                for name in order
+            ]
+            columns = tuple_(*(column for column, _ in bounds + start))
+            values = tuple_(*(value for _, value in bounds + start))
+            part = part.where(columns < values if descending else columns > values)
+            if bounds:
+                prefix = tuple_(*(column for column, _ in bounds))
+                edge = tuple_(*(value for _, value in bounds))
+                part = part.where(prefix >= edge if descending else prefix <= edge)
+            keys = [column for column, _ in bounds + start]
+            if typed:
+                # Not part of the comparison: PostgreSQL ends a scan on a row's first column only.
+                part = part.where(task.c.type == bindparam("type", type_=Text))
+                keys.insert(0, task.c.type)
+            part = part.order_by(*(key.desc() if descending else key for key in keys))
+            ranges.append(part.limit(bindparam("limit", type_=Integer)))
+        if len(ranges) == 1:
+            return self._dialect.compile(ranges[0])
+        merged = union_all(*(select(part.subquery()) for part in ranges)).subquery()
+        keys = [merged.c[name] for name in order]
+        return self._dialect.compile(
+            select(merged)
+            .order_by(*(key.desc() if descending else key for key in keys))
+            .limit(bindparam("limit", type_=Integer))
+        )
+
+
+@cache
+def page_statements(dialect: Dialect) -> PageStatements:
+    """Return the statements of a database."""
+    return PageStatements(dialect)
+
+
+class Pages:
+    """The operation."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._codec = database.codec
+        self._sql = page_statements(database.dialect)
+
+    async def page(
+        self,
+        task_type: str | None,
+        task_status: TaskStatus | None,
+        sort: SortProperty,
+        direction: SortDirection,
+        cursor: str | None,
+        limit: int,
+    ) -> TaskPage:
+        """Return a page.
+
+        Raises:
+            InvalidCursorError: if the cursor is not of this walk.
+        """
+        walk = (task_type, task_status, sort, direction)
+        after = None if cursor is None else _cursor.decode(cursor, walk)
+        return await self._database.read_in_index_order(self._page(walk, after, limit))
+
+    def _page(self, walk: Walk, cursor: Position | None, limit: int) -> Operation[TaskPage]:
+        task_type, task_status, sort, direction = walk
+        parts = segments(sort, task_status, direction, typed=task_type is not None)
+        tasks: list[Task] = []
+        first = 0 if cursor is None else cursor.segment
+        for number, part in enumerate(parts[first:], first):
+            after = part.start(number, direction)
+            if cursor is not None and number == first:
+                after = cursor
+            value = part.value(after)
+            parameters = {
+                "type": task_type,
+                "value": self._codec.to_time(value) if isinstance(value, datetime) else value,
+                "id": after.id,
+                # One more than the page holds tells whether there is another page.
+                "limit": limit - len(tasks) + 1,
+            }
+            order = ("id",) if part.order is None else (part.order, "id")
+            statement = self._sql.page(order, part.statuses, task_type is not None, direction)
+            for row in self._codec.rows((yield statement, parameters)):
+                if len(tasks) == limit:
+                    return TaskPage(entities=tasks, cursor=_cursor.encode(after, walk))
+                if as_id(row.id) is None:
+                    raise unreadable(row, ValueError("no id"))
+                found = self._codec.task(row)
+                tasks.append(found)
+                after = part.position(number, found)
+        return TaskPage(entities=tasks)
 
 
 def _microseconds(value: datetime) -> int:

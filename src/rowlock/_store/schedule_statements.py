@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
-from rowlock._store.statements import Dialect
+from rowlock._store.sql import Dialect
 from rowlock._store.tables import IdType, JsonType, TimeType, scheduled_task, task
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from rowlock._endings import describe
 from rowlock._ids import id_instant, new_id
-from rowlock._store.operations import NewRow, Operation
+from rowlock._rows import NewRow
+from rowlock._store.database import Database, Operation
 from rowlock._store.schedule_rows import (
     DAMAGED,
     KEPT,
@@ -34,7 +35,8 @@ from rowlock._store.schedule_rows import (
     why_unreadable,
 )
 from rowlock._store.schedule_statements import ScheduleRow, schedule_statements
-from rowlock._store.store import Store
+from rowlock._store.sql import clock
+from rowlock._store.tasks import task_statements
 from rowlock._times import (
     STORED_TIMES,
     DamagedError,
@@ -148,42 +150,43 @@ class Schedules:
     Instants called `now` are `datetime | None`; None is the clock that the database goes by.
 
     Args:
-        store: where they are.
+        database: where they are.
         left: what is left to others; it is added to.
     """
 
-    def __init__(self, store: Store, left: Left | None = None) -> None:
-        self._store = store
-        self._sql = schedule_statements(store.sql.dialect)
+    def __init__(self, database: Database, left: Left | None = None) -> None:
+        self._database = database
+        self._codec = database.codec
+        self._sql = schedule_statements(database.dialect)
         self._left = Left() if left is None else left
 
     async def add(self, new: NewSchedule, now: datetime | None = None) -> Added:
         """Store a scheduled task; with the times that it has already it keeps its instants."""
-        return await self._store.transaction(self._add(new, now))
+        return await self._database.transaction(self._add(new, now))
 
     async def remove(self, schedule_id: str) -> bool:
         """Delete a scheduled task; return whether there was one."""
-        return await self._store.transaction(self._remove(schedule_id))
+        return await self._database.transaction(self._remove(schedule_id))
 
     async def remove_others(self, ids: Iterable[str], prefix: str) -> list[str]:
         """Delete those whose ids begin with a prefix and are not among `ids`; return which."""
-        return await self._store.transaction(self._remove_others(ids, prefix))
+        return await self._database.transaction(self._remove_others(ids, prefix))
 
     async def times(self) -> dict[str, list[ScheduledTaskTime]]:
         """Return the times of all scheduled tasks as they are shown."""
-        return await self._store.read(self._times())
+        return await self._database.read(self._times())
 
     async def rows(self, ids: Iterable[str]) -> list[ScheduleRow]:
         """Return scheduled tasks as they are stored."""
-        return await self._store.read(self._rows(ids))
+        return await self._database.read(self._rows(ids))
 
     async def state(self, schedule_id: str) -> ScheduledTaskState | None:
         """Return a scheduled task."""
-        return await self._store.read(self._state(schedule_id))
+        return await self._database.read(self._state(schedule_id))
 
     async def pause(self, schedule_id: str, now: datetime | None = None) -> bool:
         """Let a scheduled task trigger no more; return whether it did."""
-        return await self._store.transaction(self._pause(schedule_id, now))
+        return await self._database.transaction(self._pause(schedule_id, now))
 
     async def resume(self, schedule_id: str, now: datetime | None = None) -> bool:
         """Let a scheduled task trigger again, at its instants from now on.
@@ -191,7 +194,7 @@ class Schedules:
         Raises:
             NotUnderstoodError: if this process cannot tell which these are.
         """
-        resumed = await self._store.transaction(self._resume(schedule_id, now))
+        resumed = await self._database.transaction(self._resume(schedule_id, now))
         if isinstance(resumed, NotUnderstoodError):
             raise resumed
         return resumed
@@ -203,7 +206,7 @@ class Schedules:
             ours: the ids whose functions can be called here.
             now: the instant.
         """
-        return await self._store.read(self._next_due(ours, now))
+        return await self._database.read(self._next_due(ours, now))
 
     async def advance(
         self,
@@ -220,7 +223,7 @@ class Schedules:
             now: the instant.
             rooms: more ids whose functions can be called here, but only so many of them.
         """
-        return await self._store.transaction(self._advance(ours, limit, now, rooms))
+        return await self._database.transaction(self._advance(ours, limit, now, rooms))
 
     async def trigger(self, schedule_id: str, ours: bool, now: datetime | None = None) -> Advance:
         """Trigger a scheduled task now, whatever its instants; `found` is 0 if it cannot be.
@@ -230,19 +233,19 @@ class Schedules:
             ours: whether its function can be called here.
             now: the instant.
         """
-        return await self._store.transaction(self._trigger(schedule_id, ours, now))
+        return await self._database.transaction(self._trigger(schedule_id, ours, now))
 
     async def record(self, ends: Sequence[CallOutcome]) -> None:
         """Store how calls ended, unless the scheduled task has triggered again."""
-        await self._store.transaction(self._record(ends))
+        await self._database.transaction(self._record(ends))
 
     def _add(self, new: NewSchedule, now: datetime | None) -> Operation[Added]:
-        ((instant,),) = yield self._store.sql.clock, {"now": self._store.instant(now)}
-        milliseconds = to_milliseconds(self._store.from_time(instant))
+        ((instant,),) = yield clock(self._database.dialect), {"now": self._codec.instant(now)}
+        milliseconds = to_milliseconds(self._codec.from_time(instant))
         times = [StoredTime(given=time, next=first(time, milliseconds)) for time in new.times]
         row = self._with_times(_row_of(new), times)
         # A row that was in the way may be gone by the time of the second look.
-        while not (yield self._sql.insert, self._store.batch([row._asdict()])):
+        while not (yield self._sql.insert, self._codec.batch([row._asdict()])):
             found = yield from self._found(new.id, now)
             if found is None:
                 continue
@@ -326,12 +329,12 @@ class Schedules:
         if row.paused_since is None and waits:
             return False
         row = mended(row)._replace(paused_since=None)
-        milliseconds = to_milliseconds(self._store.from_time(instant))
+        milliseconds = to_milliseconds(self._codec.from_time(instant))
         times = []
         for time in stored:
             if time.next is not None and time.next < milliseconds:
                 row = row._replace(
-                    last_skip=self._store.to_time(to_datetime(time.next)),
+                    last_skip=self._codec.to_time(to_datetime(time.next)),
                     last_skip_reason="it was paused",
                 )
                 later = following(time.given, time.next, milliseconds - 1)
@@ -343,11 +346,11 @@ class Schedules:
     def _next_due(self, ours: Iterable[str], now: datetime | None) -> Operation[float | None]:
         ((due, instant),) = yield (
             self._sql.next_due,
-            {"now": self._store.instant(now), **self._named(ours, self._left)},
+            {"now": self._codec.instant(now), **self._named(ours, self._left)},
         )
         if due is None:
             return None
-        wait = self._store.from_time(due) - self._store.from_time(instant)
+        wait = self._codec.from_time(due) - self._codec.from_time(instant)
         return max(0.0, wait.total_seconds())
 
     def _advance(
@@ -357,7 +360,7 @@ class Schedules:
         now: datetime | None,
         rooms: Sequence[tuple[Iterable[str], int]] = (),
     ) -> Operation[Advance]:
-        instant = self._store.instant(now)
+        instant = self._codec.instant(now)
         rows: list[Any] = []
         for statement, ids, room in (
             (self._sql.due, ours, limit),
@@ -374,7 +377,7 @@ class Schedules:
         for row, moment in due_rows:
             created: list[dict[str, Any]] = []
             try:
-                row, due = self._take(row, self._store.from_time(moment), done)
+                row, due = self._take(row, self._codec.from_time(moment), done)
                 if row.task_type is not None:
                     row, created = self._tasks(row, due, statuses.get(row.id))
                 elif due:
@@ -415,7 +418,7 @@ class Schedules:
         except NotUnderstoodError as error:
             done.unread.append((row.id, str(error)))
             return done
-        due = to_milliseconds(self._store.from_time(instant))
+        due = to_milliseconds(self._codec.from_time(instant))
         done.found = 1
         if row.task_type is None:
             row = self._started(row, due)
@@ -424,18 +427,18 @@ class Schedules:
             statuses = yield from self._statuses([row])
             row, tasks = self._tasks(row, [due], statuses.get(row.id))
             done.types.update(task["type"] for task in tasks)
-            yield from self._create(tasks, self._store.instant(now))
+            yield from self._create(tasks, self._codec.instant(now))
         yield from self._write([row])
         return done
 
     def _record(self, ends: Sequence[CallOutcome]) -> Operation[None]:
         yield (
             self._sql.ended,
-            self._store.batch(
+            self._codec.batch(
                 [
                     {
                         "id": end.trigger.id,
-                        "due": self._store.to_time(end.trigger.due),
+                        "due": self._codec.to_time(end.trigger.due),
                         "outcome": end.outcome,
                         "error": end.error,
                     }
@@ -471,7 +474,7 @@ class Schedules:
         if missed is not None:
             reason = f"it was {present - missed} ms late, more than misfire_grace={grace}"
             done.skipped.append((row.id, reason))
-            instant = self._store.to_time(to_datetime(missed))
+            instant = self._codec.to_time(to_datetime(missed))
             row = row._replace(last_skip=instant, last_skip_reason=reason)
         elif not due:
             raise DamagedError("next_trigger: it is not the earliest of the times")
@@ -482,12 +485,12 @@ class Schedules:
         waits = waiting and row.paused_since is None
         return row._replace(
             times=_dump(times),
-            next_trigger=self._store.to_time(to_datetime(min(waiting))) if waits else None,
+            next_trigger=self._codec.to_time(to_datetime(min(waiting))) if waits else None,
         )
 
     def _started(self, row: ScheduleRow, due: int) -> ScheduleRow:
         return row._replace(
-            last_trigger=self._store.to_time(to_datetime(due)),
+            last_trigger=self._codec.to_time(to_datetime(due)),
             last_outcome="started",
             last_error=None,
         )
@@ -498,7 +501,7 @@ class Schedules:
         """Return the tasks that instants create."""
         tasks: list[dict[str, Any]] = []
         for milliseconds in due:
-            instant = self._store.to_time(to_datetime(milliseconds))
+            instant = self._codec.to_time(to_datetime(milliseconds))
             if row.overlap == "skip" and status in _UNFINISHED:
                 row = row._replace(
                     last_skip=instant, last_skip_reason=f"task {row.last_task_id} was {status}"
@@ -515,7 +518,7 @@ class Schedules:
                     "retries_remaining": row.retries_remaining,
                     "retry_interval": row.retry_interval,
                     "retain_for": row.retain_for,
-                    "date_created": self._store.to_time(id_instant(task_id)),
+                    "date_created": self._codec.to_time(id_instant(task_id)),
                     "key": None,
                     "payload": row.payload,
                     "schedule_id": row.id,
@@ -530,19 +533,22 @@ class Schedules:
 
     def _create(self, tasks: Sequence[dict[str, Any]], now: Any) -> Operation[None]:
         if tasks:
-            yield self._store.sql.insert_batch, {"now": now, **self._store.batch(tasks)}
+            yield (
+                task_statements(self._database.dialect).insert_batch,
+                {"now": now, **self._codec.batch(tasks)},
+            )
 
     def _write(self, rows: Sequence[ScheduleRow]) -> Operation[set[str]]:
         if not rows:
             return set()
-        batch = self._store.batch([{**row._asdict(), "new_token": new_id()} for row in rows])
+        batch = self._codec.batch([{**row._asdict(), "new_token": new_id()} for row in rows])
         written = yield self._sql.write, batch
         return {row[0] for row in written}
 
     def _found(
         self, schedule_id: str, now: datetime | None
     ) -> Operation[tuple[ScheduleRow, Any] | None]:
-        rows = yield self._sql.get, {"id": schedule_id, "now": self._store.instant(now)}
+        rows = yield self._sql.get, {"id": schedule_id, "now": self._codec.instant(now)}
         return self._split(rows[0]) if rows else None
 
     def _statuses(self, rows: Sequence[ScheduleRow]) -> Operation[dict[str, str]]:
@@ -558,8 +564,8 @@ class Schedules:
         }
         if not last:
             return {}
-        found = yield self._sql.statuses, self._store.batch([{"id": task_id} for task_id in last])
-        return {last[self._store.to_id(task_id)]: status for task_id, status in found}
+        found = yield self._sql.statuses, self._codec.batch([{"id": task_id} for task_id in last])
+        return {last[self._codec.to_id(task_id)]: status for task_id, status in found}
 
     def _split(self, raw: Sequence[Any]) -> tuple[ScheduleRow, Any]:
         *columns, moment = raw
@@ -569,18 +575,18 @@ class Schedules:
         row = ScheduleRow._make(columns)
         last = row.last_task_id
         return row._replace(
-            token=self._store.to_id(row.token),
-            last_task_id=None if last is None else self._store.to_id(last),
+            token=self._codec.to_id(row.token),
+            last_task_id=None if last is None else self._codec.to_id(last),
         )
 
     def _instant(self, value: Any) -> datetime | None:
-        return None if value is None else self._store.from_time(value)
+        return None if value is None else self._codec.from_time(value)
 
     def _named(self, ids: Iterable[str], left: Iterable[str] = ()) -> Mapping[str, Any]:
         named = [{"id": schedule_id, "token": NO_TOKEN} for schedule_id in ids]
         # No id is empty; and an array needs an element to show its columns.
         named += [{"id": "", "token": token} for token in left]
-        return self._store.batch(named or [{"id": "", "token": NO_TOKEN}])
+        return self._codec.batch(named or [{"id": "", "token": NO_TOKEN}])
 
 
 def _row_of(new: NewSchedule) -> ScheduleRow:

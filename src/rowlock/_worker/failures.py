@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 
 from rowlock._events import AttemptFailed, Event, TaskFailed
-from rowlock._store.operations import AttemptOutcome
+from rowlock._store.ends import AttemptOutcome
 from rowlock.models import Task, TaskError, TaskStatus
 
 

@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 from rowlock._batch_size import BatchSize
 from rowlock._events import Event, Events
 from rowlock._loop import Loop
-from rowlock._store.store import LOCK_TIMEOUT, Store
+from rowlock._store.database import LOCK_TIMEOUT
+from rowlock._store.store import Store
 from rowlock._worker.pool import Job
 
 T = TypeVar("T")
@@ -99,11 +100,11 @@ class LeaseThread:
             "leases", self.extend, self._emit, max_backoff=min(3.0, self._lease * _BACKOFF)
         )
         try:
-            await self._store.open()
+            await self._store.database.open()
             self._opened.set_result(None)
             await self._periodic.run()
         finally:
-            await self._store.close()
+            await self._store.database.close()
 
     def _emit(self, event: Event) -> None:
         self._in_main(self._events.emit, event)
@@ -136,7 +137,7 @@ class LeaseThread:
         except Exception:
             # It may have been a lock for which there was no time; the next try waits for none.
             self._wait, self._locked = False, set()
-            if not self._store.keeps_trying:
+            if not self._store.database.keeps_trying:
                 # Those too for which it would be time during the back-off.
                 for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
                     self._in_main(self._worker.lose, job)
@@ -155,7 +156,7 @@ class LeaseThread:
         if time.monotonic() - self._used_at < _KEEP_ALIVE:
             return
         async with asyncio.timeout(_END_TIMEOUT):
-            await self._store.keep_alive()
+            await self._store.database.keep_alive()
         self._used_at = time.monotonic()
 
     async def _extend(self, jobs: list[Job], age: float, wait: bool) -> tuple[set[str], set[str]]:
@@ -170,7 +171,7 @@ class LeaseThread:
             while jobs:
                 some, jobs = jobs[: self._size.rows], jobs[self._size.rows :]
                 with self._size.statement(len(some)):
-                    extended, waiting = await self._store.extend(
+                    extended, waiting = await self._store.attempts.extend(
                         self._worker.holder,
                         [(job.row.id, job.row.attempt) for job in some],
                         int(self._lease * 1000),

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._executors.base import Executor
 from rowlock._executors.handler import Handler
-from rowlock._store.statements import TaskRow
+from rowlock._rows import HeldRow
 from rowlock.errors import LeaseLostError
 from rowlock.models import SizeLimits
 
@@ -54,7 +54,7 @@ class Job:
         "told",
     )
 
-    def __init__(self, row: TaskRow, claimed_at: float, pool: Pool) -> None:
+    def __init__(self, row: HeldRow, claimed_at: float, pool: Pool) -> None:
         self.row = row
         self.claimed_at = self.leased_at = claimed_at
         self.pool = pool

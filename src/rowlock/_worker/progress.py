@@ -75,7 +75,7 @@ class Reports:
             some = dict(islice(reports.items(), self._size.rows))
             try:
                 with self._size.statement(len(some)):
-                    locked = await self._store.progress(self._holder, some, wait=wait)
+                    locked = await self._store.attempts.progress(self._holder, some, wait=wait)
             except (DatabaseUnavailableError, asyncio.CancelledError):
                 raise
             except BaseException:

@@ -68,7 +68,7 @@ class Sweeper:
         while full:
             limit = self._size.rows
             with self._size.statement(limit):
-                swept = await self._store.sweep(
+                swept = await self._store.sweep.leases(
                     limit, holder=self._worker.holder, holds=self._worker.holds
                 )
             for task in swept.changed:
@@ -98,7 +98,7 @@ class Sweeper:
         while True:
             began = time.monotonic()
             try:
-                full = await self._store.prune(self._limit) == self._limit
+                full = await self._store.sweep.retention(self._limit) == self._limit
             except StatementTooSlowError:
                 self._limit = max(1, self._limit // 2)
                 raise

@@ -33,8 +33,9 @@ from rowlock._executors.context import running_task
 from rowlock._executors.handler import Handler
 from rowlock._ids import new_id
 from rowlock._loop import Loop
-from rowlock._store.operations import AttemptOutcome
-from rowlock._store.statements import MOST_OF_A_CLAIM, TaskRow
+from rowlock._rows import HeldRow, TaskRow
+from rowlock._store.database import MOST_OF_A_CLAIM
+from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
 from rowlock._worker.contention import StatementGate
@@ -121,7 +122,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._gate = StatementGate()
-        self._quarantine = Quarantine(store.max_lost_workers)
+        self._quarantine = Quarantine(store.policy.max_lost_workers)
         # To be put back, and held until they are.
         self._unwanted: dict[tuple[str, int], Job] = {}
         # Whether the last try to do so failed, and `time.monotonic()` when those are tried again
@@ -156,7 +157,7 @@ class Worker:
         """
         await self._leases.start()
         try:
-            await self._store.keep_alive()
+            await self._store.database.keep_alive()
         except BaseException:
             await asyncio.to_thread(self._leases.stop)
             raise
@@ -183,7 +184,7 @@ class Worker:
 
     async def _drain(self) -> None:
         await self._end(self._claims, self._watches, self._sweeper.loop)
-        await self._store.unwatch()
+        await self._store.database.unwatch()
         pools = [*self._pools.values(), *self._retired]
         await self._put_back([job for pool in pools for job in pool.take_waiting()])
         closing = asyncio.create_task(_close(pools))
@@ -311,7 +312,7 @@ class Worker:
             # the next turn of the loop, the tasks of its handlers in the one after.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            due = await self._store.next_due(rooms)
+            due = await self._store.database.next_due(rooms)
             if due != 0:
                 return poll if due is None else min(poll, due)
         async with self._gate.turn():
@@ -376,12 +377,17 @@ class Worker:
         observed = {name for name in rooms if self._observed(name)}
         try:
             with self._claim_size.statement(sum(rooms.values())):
-                rows = await self._store.claim(self.holder, rooms, self._lease, rows=bool(observed))
+                database = self._store.database
+                rows: Sequence[HeldRow] = await (
+                    database.claim(self.holder, rooms, self._lease)
+                    if observed
+                    else database.claim_to_run(self.holder, rooms, self._lease)
+                )
             if rows and time.monotonic() - leased_at > self._settings.lease / 3:
                 # The answer came late (a handler blocked the loop): some leases may be lost.
                 leased_at = time.monotonic()
                 attempts = [(row.id, row.attempt) for row in rows]
-                kept, locked = await self._store.extend(self.holder, attempts, self._lease)
+                kept, locked = await self._store.attempts.extend(self.holder, attempts, self._lease)
                 rows = [row for row in rows if row.id in kept or row.id in locked]
             jobs = [Job(row, claimed_at, pools[row.type]) for row in rows]
             for job in jobs:
@@ -395,16 +401,17 @@ class Worker:
         finally:
             self._claiming_since = inf
 
-    def _scheduled_for(self, row: TaskRow) -> datetime | None:
+    def _scheduled_for(self, row: HeldRow) -> datetime | None:
         try:
-            return self._store.from_time(row.scheduled_for)
+            return self._store.database.codec.from_time(row.scheduled_for)
         except Exception as error:
             self._events.emit(RowUnreadable(row.id, error))
             return None
 
-    def _emit_claimed(self, row: TaskRow) -> None:
+    def _emit_claimed(self, row: HeldRow) -> None:
         try:
-            task = self._store.to_task(row)
+            assert isinstance(row, TaskRow)  # noqa: S101
+            task = self._store.database.codec.task(row)
         except Exception as error:
             # Its handler runs all the same, and so do those of the rows beside it.
             self._events.emit(RowUnreadable(row.id, error))
@@ -413,7 +420,7 @@ class Worker:
 
     async def watch(self) -> float:
         """Look once for work that other processes created."""
-        return await self._store.watch(
+        return await self._store.database.watch(
             self.hint, self.hint_cancel, self._rescheduled, self._watches.wake
         )
 
@@ -461,7 +468,7 @@ class Worker:
         # Those that somebody had locked are asked about without waiting.
         wait = not self._release_again_at
         with self._release_size.statement(len(attempts)):
-            released, locked = await self._store.release(
+            released, locked = await self._store.attempts.release(
                 self.holder, attempts, begun=begun, wait=wait
             )
         self._release_again_at = time.monotonic() + _LOOK_AGAIN if locked else 0.0
@@ -473,7 +480,7 @@ class Worker:
         for task in released:
             self._events.emit(TaskChanged(task))
         if released and self._settings.notify:
-            await self._store.hint({task.type for task in released})
+            await self._store.database.hint({task.type for task in released})
 
     # Finishing.
 
@@ -537,7 +544,7 @@ class Worker:
         wanted = any(self._observed(outcome.row.type) for outcome in batch)
         try:
             async with self._gate.turn():
-                done = await self._store.finish(self.holder, batch, rows=wanted, wait=wait)
+                done = await self._store.attempts.finish(self.holder, batch, rows=wanted, wait=wait)
         except DatabaseUnavailableError:
             raise
         except Exception as error:
@@ -615,7 +622,7 @@ class Worker:
         in_full = asked_at is not None and asked_at <= limit and self._claiming_since > asked_at
         keys = [key for key, job in self._held.items() if job.claimed_at <= limit]
         if keys:
-            asked = await self._store.cancel_requests(self.holder, keys)
+            asked = await self._store.attempts.cancel_requests(self.holder, keys)
             for job in [self._held[key] for key in keys if key[0] in asked and key in self._held]:
                 job.pool.cancel(job)
         if in_full and self._asked_at == asked_at:
@@ -635,7 +642,9 @@ class Worker:
         """Extend leases; what is refused is lost."""
         jobs = [self._held[key] for key in keys if key in self._held]
         began = time.monotonic()
-        kept, locked = await self._store.extend(self.holder, [job.key for job in jobs], self._lease)
+        kept, locked = await self._store.attempts.extend(
+            self.holder, [job.key for job in jobs], self._lease
+        )
         for job in jobs:
             if job.row.id in kept:
                 job.leased_at = began

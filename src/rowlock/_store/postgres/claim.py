@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rowlock._store.statements import MOST_BYTES_OF_A_CLAIM, MOST_OF_A_CLAIM, TaskRow
+from rowlock._rows import HeldRow
+from rowlock._store.database import MOST_BYTES_OF_A_CLAIM, MOST_OF_A_CLAIM
 
 # A claim is slow that takes longer than so many seconds, and so many for each row, without the way
 # to the server and back: it may have read far more than it took.
@@ -143,7 +144,7 @@ class ClaimPositions:
         self,
         rooms: Mapping[str, int],
         look: ScanStart,
-        rows: Sequence[TaskRow],
+        rows: Sequence[HeldRow],
         seconds: float,
     ) -> None:
         """Take note of what a claim took, in rows and in time."""

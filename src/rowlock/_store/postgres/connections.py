@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from rowlock._batch_size import StatementTooSlowError
-from rowlock._store.operations import used_up
+from rowlock._store.database import used_up
 from rowlock._store.postgres.errors import is_used_up
-from rowlock._store.statements import Statement
+from rowlock._store.sql import Statement
 from rowlock.errors import DatabaseUnavailableError, RowlockError
 
 CONNECT_TIMEOUT = 10.0

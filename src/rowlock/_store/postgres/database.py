@@ -1,52 +1,33 @@
-"""What PostgreSQL does differently: clock, arrays, SKIP LOCKED, COPY, NOTIFY."""
+"""PostgreSQL: sessions, claims, COPY, NOTIFY and LISTEN."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from itertools import chain
-from typing import Any, Self, cast
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 import asyncpg
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Delete,
-    Executable,
-    FromClause,
-    Select,
-    Table,
-    Text,
-    any_,
-    bindparam,
-    case,
-    delete,
-    func,
-    literal_column,
-    select,
-    text,
-    true,
-)
-from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import TypeEngine
 
 from rowlock._batch_size import StatementTooSlowError
 from rowlock._ids import id_instant
-from rowlock._store.libpq_url import connect_timeout
-from rowlock._store.operations import (
+from rowlock._rows import NewRow
+from rowlock._store.database import (
+    LOCK_TIMEOUT,
+    Database,
     KeyTakenError,
-    NewRow,
+    NoRoomForHintsError,
     NoTableError,
     Operation,
+    R,
     RowsLockedError,
     T,
 )
+from rowlock._store.libpq_url import connect_timeout
 from rowlock._store.postgres.claim import CLAIMABLE, NEXT_DUE, ClaimPositions
 from rowlock._store.postgres.connections import (
     BEGIN,
@@ -56,10 +37,10 @@ from rowlock._store.postgres.connections import (
     Fetch,
     as_array,
 )
+from rowlock._store.postgres.dialect import CHANNEL, CODEC, DIALECT
 from rowlock._store.postgres.errors import is_of_rowlock, line, translated, translated_of_caller
-from rowlock._store.statements import MOST_ATTEMPTS, Dialect, Statement, Statements, TaskRow
-from rowlock._store.store import LOCK_TIMEOUT, Store
-from rowlock._store.tables import JsonType, TimeType, task
+from rowlock._store.sql import claims, clock
+from rowlock._store.tables import task
 from rowlock._store.url import upgrade_command
 from rowlock.errors import DatabaseError, SchemaError
 
@@ -67,7 +48,6 @@ HEALTH_CHECK = 10.0
 HEALTH_TIMEOUT = 4.0
 # Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
 _WORKERS = 5
-CHANNEL = "rowlock_task"
 CANCEL_CHANNEL = "rowlock_cancel"
 SCHEDULE_CHANNEL = "rowlock_schedule"
 
@@ -82,106 +62,16 @@ _BEGIN_SORTED = (
 )
 
 
-class PostgresDialect(Dialect):
-    """PostgreSQL's way to say it."""
-
-    now = func.coalesce(bindparam("now", type_=TimeType), func.statement_timestamp())
-
-    def __init__(self) -> None:
-        self._dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
-
-    def insert(self, table: Table) -> Any:
-        return insert(table)
-
-    def notifying(self, insert: Any) -> Executable:
-        told = func.pg_notify(literal_column(f"'{CHANNEL}'"), task.c.type)
-        return cast(Executable, insert.returning(told))
-
-    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
-        return instant + ms * literal_column("INTERVAL '1 millisecond'")
-
-    def batch(
-        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
-    ) -> FromClause:
-        # From a subquery the planner does not know how long they are, and expects few rows: what
-        # it then looks up by key it would else find by a scan of the table.
-        arrays = [
-            select(sql_cast(bindparam(f"all_{name}", type_=Text), ARRAY(kind))).scalar_subquery()
-            for name, kind in columns.items()
-        ]
-        rows = func.unnest(*arrays).table_valued(
-            *(Column(name, kind) for name, kind in columns.items())
-        )
-        if not skip_locked:
-            return rows.render_derived(name="batch")
-        given = rows.render_derived(name="given")
-        locked = task.alias("locked")
-        free = (
-            select(locked.c.id)
-            .where(self.same(locked.c.id, given.c.id))
-            .with_for_update(skip_locked=True)
-            .lateral("free")
-        )
-        return select(*given.c).select_from(given.join(free, true())).subquery("batch")
-
-    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
-        # With an equality a merge join would be possible, for which the planner considers to
-        # read an index from end to end, and believes that costs nothing once the table was
-        # analyzed while it had dead rows only: 60,000 ends took 25 s and not 1.5.
-        return column == any_(array([value]))
-
-    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
-        return delete(task).where(fence)
-
-    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
-        earlier = case(
-            (func.json_typeof(task.c.attempts) == literal_column("'array'"), task.c.attempts),
-            else_=literal_column("'[]'::json"),
-        )
-        left_out = func.json_array_length(earlier) - literal_column(str(MOST_ATTEMPTS - 1))
-        element = (
-            func.json_array_elements(earlier)
-            .table_valued(Column("value", Text), with_ordinality="place")
-            .render_derived(name="element")
-        )
-        comma: ColumnElement[str] = literal_column("','")
-        kept = select(
-            func.string_agg(
-                sql_cast(element.c.value, Text), aggregate_order_by(comma, element.c.place)
-            )
-        ).where(element.c.place > left_out)
-        added = func.json_build_object(
-            *chain.from_iterable(
-                (literal_column(f"'{name}'"), value) for name, value in entry.items()
-            )
-        )
-        elements = func.concat_ws(comma, kept.scalar_subquery(), sql_cast(added, Text))
-        return sql_cast(
-            literal_column("'['", Text) + elements + literal_column("']'", Text), JsonType
-        )
-
-    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
-        return column == any_(func.array(ids.scalar_subquery()))
-
-    def compile(self, core: Executable) -> Statement:
-        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
-        return Statement(str(compiled), compiled.positiontup or (), {}, core)
-
-
-_dialect = PostgresDialect()
-_claim, _claim_to_run = (
-    _dialect.compile(Statements(_dialect).claim(text(CLAIMABLE), rows=rows))
-    for rows in (True, False)
-)
-_next_due = _dialect.compile(text(NEXT_DUE))
+_claims = claims(DIALECT, text(CLAIMABLE))
+_next_due = DIALECT.compile(text(NEXT_DUE))
 _NOTIFY = (
     "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(CAST(:hints AS text) AS text[])) AS hint"
 )
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
-_notify = _dialect.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
+_notify = DIALECT.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
 # Always one row. Rows are named by ctid, which only one table gives a meaning.
-_look = _dialect.compile(
+_look = DIALECT.compile(
     text(
         "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
         " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
@@ -193,7 +83,7 @@ _look = _dialect.compile(
     )
 )
 # A copy of a database has the same oids, but not in the same server.
-_identity = _dialect.compile(
+_identity = DIALECT.compile(
     text(
         "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
         " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
@@ -215,10 +105,11 @@ def connect_arguments() -> dict[str, Any]:
     }
 
 
-class PostgresStore(Store):
-    """The operations on PostgreSQL."""
+class PostgresDatabase(Database):
+    """PostgreSQL, through asyncpg."""
 
-    sql = Statements(_dialect)
+    dialect = DIALECT
+    codec = CODEC
     _listener: Connections | None = None
     _listening: Fetch | None = None
 
@@ -272,14 +163,16 @@ class PostgresStore(Store):
         connections = self._connections.others(
             most=_WORKERS, fewest=1, settings=[f"lock_timeout = {lock_timeout}"]
         )
-        return self._like(connections.engine, connections=connections)
+        return type(self)(
+            connections.engine, connections=connections, owns_engine=True, url=self.url
+        )
 
     def for_worker(self) -> Self:
         return self.sibling()
 
     async def keep_alive(self) -> None:
         async with self._session() as fetch:
-            await fetch(self.sql.clock, {"now": None})
+            await fetch(clock(DIALECT), {"now": None})
 
     async def watch(
         self,
@@ -351,40 +244,14 @@ class PostgresStore(Store):
     async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
         await connection.execute(_notify_on, {"channel": CHANNEL, "hints": as_array(types)})
 
-    async def insert(
-        self, row: NewRow, now: datetime | None = None, *, notify: bool = False
-    ) -> str:
-        try:
-            return await super().insert(row, now, notify=notify)
-        except DatabaseError as error:
-            if not notify or not isinstance(error.__context__, asyncpg.ProgramLimitExceededError):
-                raise
-            # The server has no room for notifications: the task matters more than its hint.
-            return await super().insert(row, now)
-
-    async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
-        if all(row.key is None for row in rows):
-            await self._copy(rows, _nothing(), now)
-            return [row.id for row in rows]
-        async with self._session(BEGIN) as fetch:
-            return await _drive(self._insert_each(rows, now), fetch)
-
-    async def insert_new(
+    async def bulk_insert(
         self,
         rows: Sequence[NewRow],
         more: AsyncIterator[Sequence[NewRow]],
         now: datetime | None = None,
     ) -> None:
-        await self._copy(rows, more, now)
-
-    async def _copy(
-        self,
-        rows: Sequence[NewRow],
-        more: AsyncIterator[Sequence[NewRow]],
-        now: datetime | None,
-    ) -> None:
         async with self._session(BEGIN) as fetch:
-            ((instant,),) = await fetch(self.sql.clock, {"now": now})
+            ((instant,),) = await fetch(clock(DIALECT), {"now": now})
 
             async def records() -> AsyncIterator[tuple[Any, ...]]:
                 for row in rows:
@@ -397,15 +264,14 @@ class PostgresStore(Store):
                 task.name, records=records(), columns=_COPY_COLUMNS, timeout=COMMAND_TIMEOUT
             )
 
-    async def claim(
+    async def _claim(
         self,
+        kind: type[R],
         holder: str,
         rooms: Mapping[str, int],
         lease: int,
-        now: datetime | None = None,
-        *,
-        rows: bool = True,
-    ) -> list[TaskRow]:
+        now: datetime | None,
+    ) -> list[R]:
         look = self._positions.scan_from(rooms)
         parameters = {
             **look,
@@ -415,9 +281,12 @@ class PostgresStore(Store):
             "now": now,
         }
         async with self._session() as fetch:
-            claimed = self._rows(await fetch(_claim if rows else _claim_to_run, parameters))
+            found = await fetch(_claims[kind], parameters)
+            claimed = [kind(row[0].hex, *row[1:]) for row in map(tuple, found)]
             self._positions.claimed(rooms, look, claimed, fetch.seconds)
-        return sorted(claimed, key=lambda row: (-row.priority, self.from_time(row.run_at), row.id))
+        return sorted(
+            claimed, key=lambda row: (-row.priority, self.codec.from_time(row.run_at), row.id)
+        )
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
         owed = self._positions.seconds_to_full_scan()
@@ -453,36 +322,6 @@ class PostgresStore(Store):
             async with self._connections.session(begin) as fetch:
                 yield fetch
 
-    def instant(self, now: datetime | None) -> datetime | None:
-        return now
-
-    def to_time(self, value: datetime) -> datetime:
-        return value
-
-    def from_time(self, value: Any) -> datetime:
-        assert isinstance(value, datetime)  # noqa: S101
-        # The first and the last instant are stored as infinities, and come back naive.
-        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-    def from_json_time(self, value: Any) -> datetime:
-        infinite = {"infinity": datetime.max, "-infinity": datetime.min}.get(value)
-        return self.from_time(infinite or datetime.fromisoformat(value))
-
-    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {
-            name: as_array(value) if isinstance(value, list) else value
-            for name, value in parameters.items()
-        }
-
-    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
-        return [TaskRow(row[0].hex, *row[1:]) for row in map(tuple, rows)]
-
-    def to_id(self, value: Any) -> str:
-        return value if isinstance(value, str) else str(value.hex)
-
-    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {f"all_{name}": [row[name] for row in rows] for name in rows[0]}
-
 
 async def _drive(operation: Operation[T], fetch: Fetch) -> T:
     try:
@@ -496,6 +335,8 @@ async def _drive(operation: Operation[T], fetch: Fetch) -> T:
                 statement, parameters = operation.throw(NoTableError())
             except StatementTooSlowError as error:
                 statement, parameters = operation.throw(error)
+            except asyncpg.ProgramLimitExceededError as error:
+                statement, parameters = operation.throw(NoRoomForHintsError(line(error)))
             except asyncpg.LockNotAvailableError as error:
                 statement, parameters = operation.throw(
                     RowsLockedError(f"PostgreSQL: {line(error)}")
@@ -510,11 +351,6 @@ async def _drive(operation: Operation[T], fetch: Fetch) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
-
-
-async def _nothing() -> AsyncIterator[Sequence[NewRow]]:
-    return
-    yield
 
 
 def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:

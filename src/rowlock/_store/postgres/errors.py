@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool, QueuePool
 
-from rowlock._store.operations import NoTableError, no_schema, used_up
+from rowlock._store.database import NoTableError, no_schema, used_up
 from rowlock.errors import (
     DatabaseError,
     DatabaseUnavailableError,

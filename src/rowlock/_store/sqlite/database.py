@@ -1,4 +1,4 @@
-"""What SQLite does differently: one writing connection, whole transactions in its thread, JSON."""
+"""SQLite: one writing connection, whole transactions in its thread."""
 
 from __future__ import annotations
 
@@ -8,64 +8,40 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
-from itertools import chain
-from typing import Any, Self, cast
+from datetime import datetime
+from typing import Any, Self
 
 import aiosqlite
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    ColumnElement,
-    Delete,
-    Executable,
-    FromClause,
-    Select,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    literal_column,
-    select,
-    text,
-)
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import URL, Text, bindparam, func, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool, StaticPool
-from sqlalchemy.types import TypeEngine
 
-from rowlock._store.operations import (
+from rowlock._rows import HeldRow, NewRow
+from rowlock._store.database import (
+    LOCK_TIMEOUT,
+    MOST_BYTES_OF_A_CLAIM,
+    MOST_OF_A_CLAIM,
+    Database,
     KeyTakenError,
-    NewRow,
     NoTableError,
     Operation,
+    R,
     T,
     no_schema,
     used_up,
 )
+from rowlock._store.sql import claims
+from rowlock._store.sqlite.dialect import CODEC, DIALECT
 from rowlock._store.sqlite.forks import ForkGuard, refuse_inherited
 from rowlock._store.sqlite.wal import USUAL_BYTES, Checkpoints
 from rowlock._store.sqlite.watch import Watcher, watcher_of
-from rowlock._store.statements import (
-    MOST_ATTEMPTS,
-    MOST_BYTES_OF_A_CLAIM,
-    MOST_OF_A_CLAIM,
-    Dialect,
-    Statement,
-    Statements,
-    TaskRow,
-)
-from rowlock._store.store import LOCK_TIMEOUT, Store
-from rowlock._store.tables import JsonType, task
+from rowlock._store.tables import task
+from rowlock._store.tasks import new_parameters, task_statements
 from rowlock._store.url import upgrade_command
 from rowlock.errors import (
     DatabaseError,
@@ -79,110 +55,27 @@ BUSY_TIMEOUT_MS = 10_000
 _GLIMPSE = 0.0001
 _FILES = "PRAGMA database_list"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class SqliteDialect(Dialect):
-    """SQLite's way to say it."""
-
-    now = bindparam("now", type_=BigInteger)
-
-    def __init__(self) -> None:
-        self._dialect = sqlite.dialect(paramstyle="named")
-
-    def insert(self, table: Table) -> Any:
-        return insert(table)
-
-    def notifying(self, insert: Any) -> Executable:
-        # Others see the change of the file.
-        return cast(Executable, insert)
-
-    def after(self, instant: ColumnElement[Any], ms: ColumnElement[Any]) -> ColumnElement[Any]:
-        return instant + ms * literal_column("1000")
-
-    def batch(
-        self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
-    ) -> FromClause:
-        # Nobody locks a row.
-        rows = func.json_each(bindparam("batch", type_=Text)).table_valued("value", name="item")
-        return select(
-            *(
-                func.json_extract(rows.c.value, literal_column(f"'$.{name}'")).label(name)
-                for name in columns
-            )
-        ).subquery("batch")
-
-    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
-        return column == value
-
-    def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:
-        # A DELETE has no other table: its rows are found by a SELECT of its own.
-        held = select(task.c.id).where(fence).correlate(None)
-        return delete(task).where(task.c.id.in_(held))
-
-    def appended(self, entry: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
-        attempts = task.c.attempts
-        earlier = case(
-            (
-                and_(
-                    func.json_valid(attempts),
-                    func.json_type(attempts) == literal_column("'array'"),
-                ),
-                attempts,
-            ),
-            else_=literal_column("'[]'"),
-        )
-        left_out = func.json_array_length(earlier) - literal_column(str(MOST_ATTEMPTS - 1))
-        element = func.json_each(earlier).table_valued("key", "value", "type", name="element")
-        kept = select(func.json_group_array(func.json(element.c.value))).where(
-            element.c.key >= left_out, element.c.type == literal_column("'object'")
-        )
-        added = func.json_object(
-            *chain.from_iterable(
-                (
-                    literal_column(f"'{name}'"),
-                    func.json(value) if isinstance(value.type, JsonType) else value,
-                )
-                for name, value in entry.items()
-            )
-        )
-        return func.json_insert(kept.scalar_subquery(), literal_column("'$[#]'"), added)
-
-    def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
-        return column.in_(ids)
-
-    def compile(self, core: Executable) -> Statement:
-        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
-        constants = {name: value for name, value in compiled.params.items() if value is not None}
-        return Statement(str(compiled), (), constants, core)
-
-
-_dialect = SqliteDialect()
-_top_priority = _dialect.compile(
+_top_priority = DIALECT.compile(
     text(
         "SELECT priority FROM rowlock_task WHERE status = 'pending' AND type = :type"
         " AND priority < :below ORDER BY priority DESC LIMIT 1"
     )
 )
-_due = _dialect.compile(
+_due = DIALECT.compile(
     text(
         "SELECT id, COALESCE(length(CAST(payload AS BLOB)), 0) FROM rowlock_task"
         " WHERE status = 'pending' AND type = :type AND priority = :priority AND run_at <= :now"
         " AND attempt < 2147483647 ORDER BY run_at, id LIMIT :room"
     )
 )
-_first_due = _dialect.compile(
+_first_due = DIALECT.compile(
     text(
         "SELECT run_at FROM rowlock_task WHERE status = 'pending' AND type = :type"
         " AND priority = :priority ORDER BY run_at LIMIT 1"
     )
 )
 _ids = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="item")
-_claim, _claim_to_run = (
-    _dialect.compile(Statements(_dialect).claim(task.c.id.in_(select(_ids.c.value)), rows=rows))
-    for rows in (True, False)
-)
+_claims = claims(DIALECT, task.c.id.in_(select(_ids.c.value)))
 
 _ABOVE_EVERY_PRIORITY = 2**31
 
@@ -205,8 +98,8 @@ async def _open_driver(*arguments: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
-class SqliteStore(Store):
-    """The operations on SQLite.
+class SqliteDatabase(Database):
+    """SQLite, through aiosqlite.
 
     Writes go through one connection: SQLite takes one writer at a time anyway, and within a
     process a queue is fairer than its locks. Reads have a second one and never wait. Both are
@@ -214,7 +107,8 @@ class SqliteStore(Store):
     may have no more than one: it says only how to connect.
     """
 
-    sql = Statements(_dialect)
+    dialect = DIALECT
+    codec = CODEC
     # Where one process cannot write, because another program has the lock of the file or the
     # disk is full, nobody else can take its tasks.
     keeps_trying = True
@@ -224,7 +118,7 @@ class SqliteStore(Store):
     _seen_version: int | None = None
     _file = ""
     _identity: tuple[int, int] | None = None
-    _changes: Watcher | None = None
+    _watcher: Watcher | None = None
     _checkpoints = Checkpoints("")
 
     def __init__(self, engine: AsyncEngine, **settings: Any) -> None:
@@ -274,7 +168,8 @@ class SqliteStore(Store):
     def sibling(self, lock_timeout: int = LOCK_TIMEOUT) -> Self:
         # Nobody locks a row.
         engine = self._engine.sync_engine
-        return self._like(AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url)))
+        own = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+        return type(self)(own, owns_engine=True, url=self.url)
 
     def for_worker(self) -> Self:
         # There is one writer anyway.
@@ -293,11 +188,11 @@ class SqliteStore(Store):
         """Look whether another connection has committed anything."""
         if self._watcher is None:
             self._watcher = watcher_of(self._file, look)
-        patience = await self._watcher.spin_seconds()
-        if patience is None:
+        seconds = await self._watcher.spin_seconds()
+        if seconds is None:
             return self._watcher.pause()
         version = await self._in_thread(
-            self._writer, _next_version, self._seen_version, patience, lambda: self._writing > 0
+            self._writer, _next_version, self._seen_version, seconds, lambda: self._writing > 0
         )
         if version != self._seen_version:
             self._seen_version = version
@@ -337,40 +232,38 @@ class SqliteStore(Store):
     async def transaction(self, operation: Operation[T]) -> T:
         return await self.autocommit(operation)
 
-    async def insert_many(self, rows: Sequence[NewRow], now: datetime | None = None) -> list[str]:
-        return await self.autocommit(self._insert_in_thread(rows, now))
-
-    def _insert_in_thread(
-        self, rows: Sequence[NewRow], now: datetime | None
-    ) -> Operation[list[str]]:
-        # In the thread a statement costs no wait. A batch goes as a JSON text, which takes a third
-        # longer for rows without a key to look for: 44 and 33 us each.
-        keyed = []
-        for row in rows:
-            if row.key is None:
-                yield from self._insert(row, now)
-            else:
-                keyed.append(row)
-        ids = yield from self._insert_each(keyed, now)
-        of_keyed = dict(zip((row.id for row in keyed), ids, strict=True))
-        return [of_keyed.get(row.id, row.id) for row in rows]
-
-    async def claim(
+    async def bulk_insert(
         self,
+        rows: Sequence[NewRow],
+        more: AsyncIterator[Sequence[NewRow]],
+        now: datetime | None = None,
+    ) -> None:
+        every = [*rows, *[row async for part in more for row in part]]
+        await self.autocommit(self._bulk_insert(every, self.codec.instant(now)))
+
+    def _bulk_insert(self, rows: Sequence[NewRow], now: int) -> Operation[None]:
+        # In the thread a statement costs no wait. A batch goes as a JSON text, which takes a third
+        # longer: 44 and 33 us each.
+        insert = task_statements(DIALECT).insert
+        for row in rows:
+            yield insert, {**new_parameters(self, row), "now": now}
+
+    async def _claim(
+        self,
+        kind: type[R],
         holder: str,
         rooms: Mapping[str, int],
         lease: int,
-        now: datetime | None = None,
-        *,
-        rows: bool = True,
-    ) -> list[TaskRow]:
-        return await self.autocommit(
-            self._claim(holder, rooms, lease, self.instant(now), rows=rows)
-        )
+        now: datetime | None,
+    ) -> list[R]:
+        parameters = {"holder": holder, "lease": lease, "now": self.codec.instant(now)}
+        claimed = await self.autocommit(self._claim_rows(kind, rooms, parameters))
+        rows = [kind(*row) for row in claimed]
+        return sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
 
-    def _claim(
-        self, holder: str, rooms: Mapping[str, int], lease: int, now: int, *, rows: bool = True
-    ) -> Operation[list[TaskRow]]:
+    def _claim_rows(
+        self, kind: type[HeldRow], rooms: Mapping[str, int], parameters: Mapping[str, Any]
+    ) -> Operation[Sequence[Any]]:
         ids: list[str] = []
         left = MOST_BYTES_OF_A_CLAIM
         for task_type, wanted in rooms.items():
@@ -379,7 +272,12 @@ class SqliteStore(Store):
             while room > 0 and priority is not None:
                 found = yield (
                     _due,
-                    {"type": task_type, "priority": priority, "now": now, "room": room},
+                    {
+                        "type": task_type,
+                        "priority": priority,
+                        "now": parameters["now"],
+                        "room": room,
+                    },
                 )
                 for task_id, size in found:
                     # SQLite stores anything in any column, and an id of rowlock's is text.
@@ -391,14 +289,10 @@ class SqliteStore(Store):
                     priority = yield from self._next_priority(task_type, priority)
         if not ids:
             return []
-        claimed = yield (
-            _claim if rows else _claim_to_run,
-            {"ids": json.dumps(ids), "holder": holder, "lease": lease, "now": now},
-        )
-        return sorted(self._rows(claimed), key=lambda row: (-row.priority, row.run_at, row.id))
+        return (yield _claims[kind], {"ids": json.dumps(ids), **parameters})
 
     async def next_due(self, types: Iterable[str], now: datetime | None = None) -> float | None:
-        return await self.read(self._next_due(list(types), self.instant(now)))
+        return await self.read(self._next_due(list(types), self.codec.instant(now)))
 
     def _next_due(self, types: Sequence[str], now: int) -> Operation[float | None]:
         first: int | None = None
@@ -468,30 +362,6 @@ class SqliteStore(Store):
             call = self._guards[connection is self._writer].call
             # The only door into the connection's thread; SQLAlchemy's dialect goes through it too.
             return await driver._execute(call, function, driver._conn, *args)  # type: ignore[no-untyped-call]
-
-    def instant(self, now: datetime | None) -> int:
-        return self.to_time(datetime.now(UTC) if now is None else now)
-
-    def to_time(self, value: datetime) -> int:
-        return (value - _EPOCH) // _MICROSECOND
-
-    def from_time(self, value: Any) -> datetime:
-        return _EPOCH + timedelta(microseconds=value)
-
-    def from_json_time(self, value: Any) -> datetime:
-        return self.from_time(value)
-
-    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        return parameters
-
-    def _rows(self, rows: Sequence[Any]) -> list[TaskRow]:
-        return [TaskRow(*row) for row in rows]
-
-    def to_id(self, value: Any) -> str:
-        return str(value)
-
-    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {"batch": json.dumps(rows)}
 
 
 def _unpooled(engine: AsyncEngine) -> AsyncEngine:

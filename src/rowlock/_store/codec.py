@@ -1,0 +1,127 @@
+"""What a driver takes and gives, and rows as the public models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rowlock._json import loads
+from rowlock._rows import TaskRow
+from rowlock.errors import RowlockError
+from rowlock.models import Task, TaskAttempt, TaskError, TaskProgress, TaskStatus
+
+_COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
+
+
+class Codec(ABC):
+    """What the driver of one database takes and gives."""
+
+    @abstractmethod
+    def instant(self, now: datetime | None) -> Any:
+        """Return the parameter `now`."""
+
+    @abstractmethod
+    def to_time(self, value: datetime) -> Any:
+        """Return an instant as the driver takes it."""
+
+    @abstractmethod
+    def from_time(self, value: Any) -> datetime:
+        """Return an instant that came from the driver."""
+
+    @abstractmethod
+    def from_json_time(self, value: Any) -> datetime:
+        """Return an instant that the database has put into a JSON text."""
+
+    @abstractmethod
+    def to_id(self, value: Any) -> str:
+        """Return an id that came from the driver."""
+
+    @abstractmethod
+    def batch(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the parameters of a batch."""
+
+    @abstractmethod
+    def core_parameters(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters of a statement as SQLAlchemy takes them."""
+
+    @abstractmethod
+    def row(self, columns: Iterable[Any]) -> TaskRow:
+        """Return a driver row of all columns."""
+
+    def rows(self, rows: Iterable[Any]) -> list[TaskRow]:
+        """Return driver rows of all columns."""
+        return [self.row(row) for row in rows]
+
+    def task(self, row: TaskRow) -> Task:
+        """Return a row as the public model.
+
+        Raises:
+            RowlockError: if it holds what rowlock never writes.
+        """
+        try:
+            return self._task(row)
+        except Exception as error:
+            raise unreadable(row, error) from error
+
+    def task_if_readable(self, row: TaskRow) -> Task | None:
+        """Return a row as the public model, None if it cannot be.
+
+        One row that rowlock has not written must not undo what was written of the others.
+        """
+        try:
+            return self.task(row)
+        except RowlockError:
+            return None
+
+    def only(self, rows: Sequence[Any]) -> Task | None:
+        """Return the one row that there is, if there is one, as the public model."""
+        return self.task(self.row(rows[0])) if rows else None
+
+    def _task(self, row: TaskRow) -> Task:
+        status = TaskStatus(row.status)
+        modified = self.from_time(row.date_modified)
+        return Task(
+            id=row.id,
+            type=row.type,
+            thread_id=row.thread_id,
+            retry_interval=row.retry_interval,
+            retries_remaining=row.retries_remaining,
+            date_created=self.from_time(row.date_created),
+            date_modified=modified,
+            date_completed=modified if status in _COMPLETED else None,
+            date_cancelled=modified if status is TaskStatus.CANCELLED else None,
+            date_retain_until=self._time_or_none(row.date_retain_until),
+            status=status,
+            payload=loads(row.payload),
+            result=loads(row.result),
+            error=None if row.error is None else TaskError.model_validate_json(row.error),
+            attempt=row.attempt,
+            priority=row.priority,
+            run_at=self.from_time(row.run_at),
+            key=row.key,
+            progress=None if row.progress is None else TaskProgress(**loads(row.progress)),
+            schedule_id=row.schedule_id,
+            scheduled_for=self._time_or_none(row.scheduled_for),
+            date_started=self._time_or_none(row.date_started),
+            attempts=[self._attempt(entry) for entry in loads(row.attempts) or []],
+        )
+
+    def _time_or_none(self, value: Any) -> datetime | None:
+        return None if value is None else self.from_time(value)
+
+    def _attempt(self, entry: dict[str, Any]) -> TaskAttempt:
+        started = entry["started"]
+        return TaskAttempt(
+            **{
+                **entry,
+                "started": None if started is None else self.from_json_time(started),
+                "ended": self.from_json_time(entry["ended"]),
+            }
+        )
+
+
+def unreadable(row: TaskRow, error: Exception) -> RowlockError:
+    """Return the error of a row that rowlock has not written."""
+    return RowlockError(f"task {str(row.id)[:64]!r} cannot be read: {type(error).__name__}")
