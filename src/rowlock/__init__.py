@@ -14,12 +14,17 @@ from rowlock.errors import (
     InvalidCursorError,
     InvalidPayloadError,
     LeaseLostError,
+    OutsideTaskError,
     QueueClosedError,
+    QueueStateError,
     RowlockError,
+    RowUnreadableError,
     SchemaError,
     WorkerProcessError,
 )
 from rowlock.models import (
+    Callback,
+    Duration,
     HandlerOptions,
     NewTask,
     ScheduledTaskInfo,
@@ -41,9 +46,11 @@ if TYPE_CHECKING:
     from rowlock.scheduler import TaskScheduler
 
 __all__ = [
+    "Callback",
     "DatabaseError",
     "DatabaseUnavailableError",
     "DuplicateKeyError",
+    "Duration",
     "EventLoopError",
     "HandlerError",
     "HandlerOptions",
@@ -52,7 +59,10 @@ __all__ = [
     "InvalidPayloadError",
     "LeaseLostError",
     "NewTask",
+    "OutsideTaskError",
     "QueueClosedError",
+    "QueueStateError",
+    "RowUnreadableError",
     "RowlockError",
     "RunningTask",
     "ScheduledTaskInfo",
@@ -81,6 +91,10 @@ _LAZY = {"TaskQueue": "rowlock.queue", "TaskScheduler": "rowlock.scheduler"}
 def __getattr__(name: str) -> Any:
     # A worker process imports what its handler needs of rowlock, and that is never SQLAlchemy,
     # which is most of the time and the memory of the import.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rowlock")
     if name in _LAZY:
         found = globals()[name] = getattr(import_module(_LAZY[name]), name)
         return found

@@ -7,10 +7,13 @@ RowlockError
 │   ├── InvalidCursorError
 │   └── DuplicateKeyError
 ├── SchemaError
-├── QueueClosedError
+├── QueueStateError
+│   └── QueueClosedError
 ├── EventLoopError
 ├── DatabaseUnavailableError
 ├── DatabaseError
+├── RowUnreadableError
+├── OutsideTaskError
 ├── LeaseLostError
 ├── WorkerProcessError
 └── HandlerError
@@ -54,7 +57,14 @@ class SchemaError(RowlockError):
     """The database has no rowlock schema, or an old one; the message names the command."""
 
 
-class QueueClosedError(RowlockError):
+class QueueStateError(RowlockError):
+    """The queue cannot do that as it is, or where it is called; the message says what can be done.
+
+    For example `stop` in a handler, which would wait for that handler.
+    """
+
+
+class QueueClosedError(QueueStateError):
     """The queue is used before it was opened or after it was closed."""
 
 
@@ -73,6 +83,14 @@ class DatabaseError(RowlockError):
     shows no value of a row, and neither does a traceback. The driver's own error, which may, is
     the `__context__`.
     """
+
+
+class RowUnreadableError(RowlockError):
+    """A row of the tables holds what rowlock has not written."""
+
+
+class OutsideTaskError(RowlockError):
+    """`current_task` was called outside a handler."""
 
 
 class LeaseLostError(RowlockError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -295,6 +295,10 @@ class Task(_Model):
     schedule_id: str | None = None
     scheduled_for: Instant | None = None
     attempts: list[TaskAttempt] = []
+
+
+Callback = Callable[[Task], object]
+"""Called with a task whose status has changed. What it returns is awaited if it can be."""
 
 
 class TaskPage(_Model):

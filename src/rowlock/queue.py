@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import (
 
 from rowlock import _arguments as check
 from rowlock._background import Background
-from rowlock._client.callbacks import Callback, Callbacks
+from rowlock._client.callbacks import Callbacks
 from rowlock._client.group_commit import Inserts
 from rowlock._client.home import Home
 from rowlock._events import Events, TaskChanged, WorkerStarted
@@ -38,9 +38,10 @@ from rowlock._store.url import async_url, default_database, shown
 from rowlock.errors import (
     DatabaseUnavailableError,
     QueueClosedError,
-    RowlockError,
+    QueueStateError,
 )
 from rowlock.models import (
+    Callback,
     Duration,
     HandlerOptions,
     NewTask,
@@ -176,7 +177,7 @@ class TaskQueue:
 
     async def __aenter__(self) -> Self:
         if self._entered and not self._is_gone():
-            raise RowlockError("`async with` of a queue inside another one of the same queue")
+            raise QueueStateError("`async with` of a queue inside another one of the same queue")
         await self.open()
         self._entered = True
         return self
@@ -213,7 +214,7 @@ class TaskQueue:
 
     async def _open(self, home: Home) -> None:
         if importing.get():
-            raise RowlockError(
+            raise QueueStateError(
                 "the module of a handler opens a queue while a worker process imports it: "
                 'put that under `if __name__ == "__main__":`, or the handler into another module'
             )
@@ -482,7 +483,7 @@ class TaskQueue:
         if worker is not None and (
             worker.runs(task) or any(companion.runs(task) for companion in self._services)
         ):
-            raise RowlockError(
+            raise QueueStateError(
                 f"{name}() would wait for the handler, or the function of a scheduled task, that "
                 f"calls it; `asyncio.create_task(queue.{name}())` does not"
             )

@@ -19,9 +19,7 @@ from rowlock._events import (
     Events,
     TaskChanged,
 )
-from rowlock.models import Task
-
-Callback = Callable[[Task], object]  # what it returns is awaited if it can be, and dropped
+from rowlock.models import Callback, Task
 
 # The callbacks of so many tasks run at the same time, and so many changes wait for theirs. Beyond
 # that the oldest are dropped: a finish that waited for them would cost the lease of its task.

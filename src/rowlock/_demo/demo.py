@@ -45,6 +45,10 @@ _ENDED = (TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.CANCELLED)
 _NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
 
 
+class DemoError(RowlockError):
+    """The demo did not do what it shows."""
+
+
 @dataclass(slots=True)
 class _Kill:
     worker: int
@@ -256,7 +260,7 @@ class _Stage:
         while not all(process.is_ready() for process in processes):
             _all_alive(processes)
             if time.monotonic() > deadline:
-                raise RowlockError(f"the workers did not start within {_START_TIMEOUT:g} s")
+                raise DemoError(f"the workers did not start within {_START_TIMEOUT:g} s")
             await asyncio.sleep(_POLL)
         pids = ", ".join(str(process.popen.pid) for process in processes)
         self._console.print(f"{len(processes)} workers are ready: processes {pids}")
@@ -288,7 +292,7 @@ class _Stage:
                     run.kill = await self._kill_busiest(queue, processes)
                 _all_alive(processes, run.kill)
                 if time.monotonic() - progressed > _STALL_TIMEOUT:
-                    raise RowlockError(f"no task has ended for {_STALL_TIMEOUT:g} s")
+                    raise DemoError(f"no task has ended for {_STALL_TIMEOUT:g} s")
                 await asyncio.sleep(_POLL)
         run.seconds = time.monotonic() - self._began
         run.tasks = await self._tasks(queue)
@@ -340,7 +344,7 @@ def _all_alive(processes: list[_Process], kill: _Kill | None = None) -> None:
     for process in processes:
         code = process.popen.poll()
         if code is not None and (kill is None or process.popen.pid != kill.process):
-            raise RowlockError(
+            raise DemoError(
                 f"worker {process.number} ended with exit code {code}: {process.last_line()}"
             )
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rowlock import _arguments as check
 from rowlock._json import dumps, loads
-from rowlock.errors import RowlockError
+from rowlock.errors import OutsideTaskError
 from rowlock.models import SizeLimits
 
 
@@ -141,9 +141,9 @@ def current_task() -> RunningTask:
     """Return the task that the calling handler runs.
 
     Raises:
-        RowlockError: outside a handler.
+        OutsideTaskError: outside a handler.
     """
     try:
         return running_task.get()
     except LookupError:
-        raise RowlockError("current_task() is only known inside a handler") from None
+        raise OutsideTaskError("current_task() is only known inside a handler") from None

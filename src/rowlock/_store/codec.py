@@ -9,7 +9,7 @@ from typing import Any
 
 from rowlock._json import loads
 from rowlock._rows import TaskRow
-from rowlock.errors import RowlockError
+from rowlock.errors import RowUnreadableError
 from rowlock.models import Task, TaskAttempt, TaskError, TaskProgress, TaskStatus
 
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
@@ -58,7 +58,7 @@ class Codec(ABC):
         """Return a row as the public model.
 
         Raises:
-            RowlockError: if it holds what rowlock never writes.
+            RowUnreadableError: if it holds what rowlock never writes.
         """
         try:
             return self._task(row)
@@ -72,7 +72,7 @@ class Codec(ABC):
         """
         try:
             return self.task(row)
-        except RowlockError:
+        except RowUnreadableError:
             return None
 
     def only(self, rows: Sequence[Any]) -> Task | None:
@@ -122,6 +122,6 @@ class Codec(ABC):
         )
 
 
-def unreadable(row: TaskRow, error: Exception) -> RowlockError:
+def unreadable(row: TaskRow, error: Exception) -> RowUnreadableError:
     """Return the error of a row that rowlock has not written."""
-    return RowlockError(f"task {str(row.id)[:64]!r} cannot be read: {type(error).__name__}")
+    return RowUnreadableError(f"task {str(row.id)[:64]!r} cannot be read: {type(error).__name__}")
