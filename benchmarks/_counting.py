@@ -73,8 +73,8 @@ def claims_timed() -> Iterator[list[float]]:
         return call
 
     with (
-        mock.patch.object(PostgresDatabase, "claim", timing(PostgresDatabase.claim)),
-        mock.patch.object(SqliteDatabase, "claim", timing(SqliteDatabase.claim)),
+        mock.patch.object(PostgresDatabase, "_claim", timing(PostgresDatabase._claim)),
+        mock.patch.object(SqliteDatabase, "_claim", timing(SqliteDatabase._claim)),
     ):
         yield taken
 

@@ -41,6 +41,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from rowlock._store import indexes as indexes  # the metadata has them then
 from rowlock._store.libpq_url import connect_timeout
 from rowlock._store.open import checked_engine
 from rowlock._store.postgres import schema as _postgres_schema

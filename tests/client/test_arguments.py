@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from rowlock import HandlerOptions, NewTask, TaskQueue
-from rowlock._store.store import Store
+from rowlock._store.database import Database
 from rowlock.errors import (
     InvalidArgumentError,
     InvalidPayloadError,
@@ -96,11 +96,11 @@ async def spied(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Task
     async with TaskQueue(url, notify=False) as queue:
         with monkeypatch.context() as patch:
             for name in (
-                "_write", "read", "read_in_index_order", "together", "insert_many", "insert_new",
-                "insert_on", "claim", "hint", "hint_schedules",
+                "autocommit", "read", "read_in_index_order", "transaction", "bulk_insert", "on",
+                "claim", "claim_to_run", "hint", "hint_schedules",
             ):  # fmt: skip
-                assert hasattr(Store, name)
-                patch.setattr(queue._store, name, _sent)
+                assert hasattr(Database, name)
+                patch.setattr(queue._store.database, name, _sent)
             yield queue
     assert list(await stored(url)) == []
 

@@ -40,8 +40,8 @@ class Gate:
                 raise self.error
             await together(rows, *args)
 
-        monkeypatch.setattr(store, "insert", held)
-        monkeypatch.setattr(store, "insert_group", counted)
+        monkeypatch.setattr(store.tasks, "insert", held)
+        monkeypatch.setattr(store.tasks, "insert_group", counted)
 
 
 @asynccontextmanager

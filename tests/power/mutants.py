@@ -36,7 +36,7 @@ class Mutant:
     killers: tuple[str, ...]
 
 
-_HOLDER = "task.c.thread_id == HOLDER"
+_HOLDER = 'task.c.thread_id == bindparam("holder", type_=Text)'
 _LEASED = "task.c.lease_until.is_not(None)"
 _FENCE = "fence(self._dialect, batch)"
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowlock import TaskQueue
-from rowlock._store.store import Store
+from rowlock._store.database import Database
 from rowlock.errors import InvalidCursorError
 from rowlock.models import SortDirection, SortProperty, TaskStatus
 from tests.properties.sizes import size, tried
@@ -78,8 +78,9 @@ def test_a_changed_or_foreign_cursor_is_refused_without_sql(
         store = queue._opened
         assert store is not None
         runner.run(fill(store, seed=1, number=40))
-        for name in ("read", "read_in_index_order", "_write"):
-            monkeypatch.setattr(store, name, _counting(store, name, sent))
+        database = store.database
+        for name in ("read", "read_in_index_order", "autocommit"):
+            monkeypatch.setattr(database, name, _counting(database, name, sent))
 
         async def query(walk: Walk, cursor: str | None) -> str | None:
             return (await queue.query(*walk, cursor, 1)).cursor
@@ -112,7 +113,7 @@ def test_a_changed_or_foreign_cursor_is_refused_without_sql(
     print(f"cursors: {examples} generated, {refused} changed or foreign, all refused without SQL")
 
 
-def _counting(store: Store, name: str, sent: list[str]) -> Any:
+def _counting(store: Database, name: str, sent: list[str]) -> Any:
     method = getattr(store, name)
 
     async def counted(operation: Any) -> Any:

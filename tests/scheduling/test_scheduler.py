@@ -127,7 +127,7 @@ async def test_bad_arguments_are_refused_before_sql(
 
     async with TaskQueue(sqlite_url) as queue:
         scheduler = TaskScheduler(queue)
-        monkeypatch.setattr(queue._store, "together", sent)
+        monkeypatch.setattr(queue._store.database, "transaction", sent)
         good: dict[str, Any] = {"task_id": "s", "times": [EVERY_SECOND], "task_callback": print}
         with pytest.raises(InvalidArgumentError) as info:
             await scheduler.add_task(**{**good, **arguments})

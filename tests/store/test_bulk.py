@@ -107,7 +107,7 @@ async def test_a_few_do_not_wait(database: str, monkeypatch: pytest.MonkeyPatch)
             sent.set()
             await insert_new(*arguments)
 
-        monkeypatch.setattr(queue._store, "insert_new", noted)
+        monkeypatch.setattr(queue._store.tasks, "insert_new", noted)
         beating = asyncio.create_task(beat())
         await queue.create_many([NewTask("bulk")] * 3)
         beating.cancel()

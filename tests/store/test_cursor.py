@@ -129,8 +129,8 @@ async def test_query_refuses_it_without_sql(database: str, monkeypatch: pytest.M
         async def read(operation: object) -> None:
             raise AssertionError("SQL was sent")
 
-        for name in ("_write", "read", "read_in_index_order"):
-            monkeypatch.setattr(queue._store, name, read)
+        for name in ("autocommit", "read", "read_in_index_order"):
+            monkeypatch.setattr(queue._store.database, name, read)
         bad: list[object] = [good[:-1], good + "A", good.swapcase(), "", "A" * 1_000_000, 5]
         for cursor in bad:
             with pytest.raises(InvalidCursorError):

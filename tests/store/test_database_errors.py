@@ -373,7 +373,7 @@ async def test_a_connection_is_looked_at_once(database: str, monkeypatch: Any) -
             asked.append(connection)
             return await identity(connection)
 
-        monkeypatch.setattr(store, "identity", counted)
+        monkeypatch.setattr(store.database, "identity", counted)
         for _ in range(3):
             async with engine.begin() as connection:
                 await queue.create("t", connection=connection)

@@ -223,7 +223,7 @@ async def test_an_idle_file_is_not_read(
             reads += 1
             return await in_thread(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store, "_in_thread", counted)
+        monkeypatch.setattr(database, "_in_thread", counted)
 
         async def nothing_read() -> bool:
             before = reads

@@ -121,13 +121,13 @@ async def test_a_group_of_creates_is_cancelled(
             under_way.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(store, "insert", held)
-        monkeypatch.setattr(store, "insert_group", hung)
+        monkeypatch.setattr(store.tasks, "insert", held)
+        monkeypatch.setattr(store.tasks, "insert_group", hung)
         callers = [asyncio.create_task(inserts.insert(new_row())) for _ in range(4)]
         await eventually(lambda: len(inserts._waiting) == 3)
         gate.set()
         await under_way.wait()
-        monkeypatch.setattr(store, "insert_group", together)
+        monkeypatch.setattr(store.tasks, "insert_group", together)
         late = asyncio.create_task(inserts.insert(new_row()))
         await eventually(lambda: inserts._waiting)
         cancel_named("rowlock inserts")

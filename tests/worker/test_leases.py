@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing, suppress
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 
@@ -48,10 +48,20 @@ class Holder:
         self.jobs.discard(job)
 
 
-class GoneStore:
-    """Cannot be reached."""
+class FakeStore:
+    """Is its own database, and has its own attempts."""
 
     keeps_trying = False
+
+    @property
+    def database(self) -> Self:
+        return self
+
+    attempts = database
+
+
+class GoneStore(FakeStore):
+    """Cannot be reached."""
 
     async def extend(self, *arguments: Any, **options: Any) -> tuple[set[str], set[str]]:
         raise DatabaseUnavailableError("gone")
@@ -69,7 +79,7 @@ async def test_none_is_kept_that_runs_out_before_the_next_try_has_failed(lease: 
     assert lease * 0.7 < oldest < lease * (1 - _BACKOFF) - _SHORTEST
 
 
-class KeepingStore:
+class KeepingStore(FakeStore):
     """Extends the lease of the last attempt of each task."""
 
     async def extend(
@@ -89,10 +99,8 @@ async def test_of_two_attempts_of_a_task_the_last_one_is_kept(attempts: tuple[in
     assert [job.row.attempt for job in holder.jobs] == [2]
 
 
-class LockedStore:
+class LockedStore(FakeStore):
     """Somebody has locked all rows."""
-
-    keeps_trying = False
 
     def __init__(self) -> None:
         self.waits: list[bool] = []
@@ -123,10 +131,8 @@ async def test_what_somebody_has_locked_is_not_lost() -> None:
     assert store.waits[3:] == [False, True]
 
 
-class SlowStore:
+class SlowStore(FakeStore):
     """Takes no more than ten attempts in one statement."""
-
-    keeps_trying = False
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -160,9 +166,7 @@ async def test_a_worker_that_was_stopped_past_its_lease_tries_for_longer_than_a_
     holder = Holder.of_tasks(3, age=5)
     allowed: list[float] = []
 
-    class TellingStore:
-        keeps_trying = False
-
+    class TellingStore(FakeStore):
         async def extend(
             self, holder: str, attempts: list[tuple[str, int]], lease: int, *, wait: bool
         ) -> tuple[set[str], set[str]]:

@@ -267,7 +267,7 @@ async def test_what_could_not_be_put_back_is_held(
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
-        release, claim = queue._worker_store.attempts.release, queue._worker_store.database.claim
+        release, claim = queue._worker_store.attempts.release, queue._worker_store.database._claim
         claims = 0
         seen: list[tuple[int, int, int]] = []
 
@@ -283,8 +283,8 @@ async def test_what_could_not_be_put_back_is_held(
                 raise failing
             return await release(*arguments, **options)
 
-        monkeypatch.setattr(queue._worker_store, "claim", counted)
-        monkeypatch.setattr(queue._worker_store, "release", fail_at_first)
+        monkeypatch.setattr(queue._worker_store.database, "_claim", counted)
+        monkeypatch.setattr(queue._worker_store.attempts, "release", fail_at_first)
         await queue.start()
         if isinstance(failing, asyncio.CancelledError):
             await eventually(lambda: seen)
@@ -314,7 +314,7 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
                 queue._worker.lose(queue._worker._held[attempt])
             return released
 
-        monkeypatch.setattr(queue._worker_store, "release", refused_meanwhile)
+        monkeypatch.setattr(queue._worker_store.attempts, "release", refused_meanwhile)
         await queue.start()
         await eventually(lambda: suspect in begun())
         worker_handlers.gate.set()

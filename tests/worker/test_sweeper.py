@@ -9,10 +9,9 @@ from typing import Any, cast
 import pytest
 
 from rowlock._events import Events
-from rowlock._store.store import Store
-from tests.support.helpers import eventually
-from rowlock._store.sweep import Swept
+from rowlock._store.sweep import Sweep, Swept
 from rowlock._worker.sweeper import BATCH, Holder, Sweeper
+from tests.support.helpers import eventually
 
 
 class SlowStore:
@@ -26,14 +25,14 @@ class SlowStore:
         self._slow = slow
         self._all = slow + quick
 
-    async def sweep(self, limit: int, **options: Any) -> Swept:
+    async def leases(self, limit: int, **options: Any) -> Swept:
         self.sweeps += 1
         return Swept(0, [], [])
 
     def holds(self, key: object) -> bool:
         return False
 
-    async def forget(self, limit: int) -> int:
+    async def retention(self, limit: int) -> int:
         self.limits.append(limit)
         if len(self.limits) <= self._slow:
             await asyncio.sleep(0.2)
@@ -43,7 +42,7 @@ class SlowStore:
 async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
     """Fails where the batch is what it was."""
     store = SlowStore(slow=2, quick=8)
-    sweeper = Sweeper(cast(Store, store), Events(), 60, 30, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Holder, store))
     await sweeper.sweep()
     first, second, third, *rest = store.limits
     assert first == BATCH
@@ -55,7 +54,7 @@ async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
 
 async def test_what_a_batch_takes_is_remembered() -> None:
     store = SlowStore(slow=2, quick=0)
-    sweeper = Sweeper(cast(Store, store), Events(), 60, 30, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Holder, store))
     await sweeper.sweep()
     *_, last = store.limits
     await sweeper.sweep()
@@ -68,7 +67,7 @@ async def test_a_clock_that_was_set_makes_no_worker_lost(
 ) -> None:
     """Fails where what another process of the host holds is taken before it could extend it."""
     store = SlowStore(slow=0, quick=0)
-    sweeper = Sweeper(cast(Store, store), Events(), 60, 0.3, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 0.3, cast(Holder, store))
     await sweeper.sweep()
     assert store.sweeps == 1
     clock = time.time

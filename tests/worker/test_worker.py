@@ -355,14 +355,14 @@ async def test_no_claim_of_an_unregistered_type_is_under_way(
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
-        claim = queue._worker_store.database.claim
+        claim = queue._worker_store.database._claim
 
         async def slow_claim(*arguments: Any, **options: Any) -> Any:
             sent.set()
             await gate.wait()
             return await claim(*arguments, **options)
 
-        monkeypatch.setattr(queue._worker_store, "claim", slow_claim)
+        monkeypatch.setattr(queue._worker_store.database, "_claim", slow_claim)
         await queue.create("t", 1)
         await sent.wait()
         unregistering = asyncio.create_task(queue.unregister_handler("t"))

@@ -8,7 +8,7 @@ from itertools import islice
 from rowlock._batch_size import BatchSize
 from rowlock._events import Events
 from rowlock._loop import Loop
-from rowlock._store.store import Store
+from rowlock._store.attempts import Attempts
 from rowlock._worker.pool import Job
 from rowlock.errors import DatabaseUnavailableError
 
@@ -23,14 +23,14 @@ class Reports:
     """Writes what jobs have reported.
 
     Args:
-        store: where.
+        attempts: their operations.
         holder: who holds the jobs.
         events: where the failures of the loop are emitted.
     """
 
-    def __init__(self, store: Store, holder: str, events: Events) -> None:
+    def __init__(self, attempts: Attempts, holder: str, events: Events) -> None:
         self.loop = Loop("progress", self.run_pass, events.emit)
-        self._store = store
+        self._attempts = attempts
         self._holder = holder
         self._jobs: set[Job] = set()
         self._unsaved: dict[tuple[str, int], str] = {}
@@ -75,7 +75,7 @@ class Reports:
             some = dict(islice(reports.items(), self._size.rows))
             try:
                 with self._size.statement(len(some)):
-                    locked = await self._store.attempts.progress(self._holder, some, wait=wait)
+                    locked = await self._attempts.progress(self._holder, some, wait=wait)
             except (DatabaseUnavailableError, asyncio.CancelledError):
                 raise
             except BaseException:

@@ -10,7 +10,7 @@ from typing import Protocol
 from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._events import Events, TaskChanged
 from rowlock._loop import Loop
-from rowlock._store.store import Store
+from rowlock._store.sweep import Sweep
 from rowlock._worker.failures import failure
 
 BATCH = 500
@@ -39,7 +39,7 @@ class Sweeper:
     """Puts back what lost workers held, and deletes what is past its retention.
 
     Args:
-        store: where.
+        sweep: its operations.
         events: where each task put back or ended is emitted.
         interval: seconds between two passes.
         lease: in seconds, of the workers.
@@ -47,10 +47,10 @@ class Sweeper:
     """
 
     def __init__(
-        self, store: Store, events: Events, interval: float, lease: float, worker: Holder
+        self, sweep: Sweep, events: Events, interval: float, lease: float, worker: Holder
     ) -> None:
         self._worker = worker
-        self._store = store
+        self._sweep = sweep
         self._events = events
         self._interval = interval
         self._size = BatchSize(BATCH)
@@ -68,7 +68,7 @@ class Sweeper:
         while full:
             limit = self._size.rows
             with self._size.statement(limit):
-                swept = await self._store.sweep.leases(
+                swept = await self._sweep.leases(
                     limit, holder=self._worker.holder, holds=self._worker.holds
                 )
             for task in swept.changed:
@@ -98,7 +98,7 @@ class Sweeper:
         while True:
             began = time.monotonic()
             try:
-                full = await self._store.sweep.retention(self._limit) == self._limit
+                full = await self._sweep.retention(self._limit) == self._limit
             except StatementTooSlowError:
                 self._limit = max(1, self._limit // 2)
                 raise

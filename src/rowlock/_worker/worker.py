@@ -139,10 +139,10 @@ class Worker:
         self._ends: Counter[str] = Counter()
         self._claims = Loop("claim", self.claim, events.emit)
         self._finishes = Loop("finish", self.finish, events.emit)
-        self._reports = Reports(store, self.holder, events)
+        self._reports = Reports(store.attempts, self.holder, events)
         self._cancels = Loop("cancel", self.handle_cancel_requests, events.emit)
         self._watches = Loop("watch", self.watch, events.emit)
-        self._sweeper = Sweeper(store, events, settings.sweep_interval, settings.lease, self)
+        self._sweeper = Sweeper(store.sweep, events, settings.sweep_interval, settings.lease, self)
         self._leases = LeaseThread(
             self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
         )
