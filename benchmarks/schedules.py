@@ -120,7 +120,7 @@ async def _idle(url: str, count: int, seconds: float) -> dict[str, Any]:
 
 async def _look(scheduler: TaskScheduler) -> float:
     began = time.perf_counter()
-    await scheduler._trigger_due()
+    await scheduler._triggers.trigger_due()
     return (time.perf_counter() - began) * 1000
 
 
@@ -201,7 +201,7 @@ async def _fill(
     schedules = scheduler._schedules
     await schedules._database.transaction(_insert(schedules, new, milliseconds))
     called = Function.of("function", function)
-    scheduler._callbacks.update({row.id: called for row in new if row.template is None})
+    scheduler._triggers._functions.update({row.id: called for row in new if row.template is None})
 
 
 def _insert(schedules: Schedules, new: Sequence[NewSchedule], due: int) -> Operation[None]:

@@ -232,11 +232,6 @@ class RowUnreadable(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulesChanged(Event):
-    """Another process may have changed scheduled tasks."""
-
-
-@dataclass(frozen=True, slots=True)
 class ScheduleFailed(Event):
     """The function of a scheduled task raised."""
 

@@ -6,11 +6,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -20,24 +18,19 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from rowlock import _arguments as check
-from rowlock._background import Background
-from rowlock._client.callbacks import Callbacks
-from rowlock._client.group_commit import Inserts
-from rowlock._client.home import Home
-from rowlock._events import Events, TaskChanged, WorkerStarted
-from rowlock._executors.context import importing
+from rowlock._client.new_tasks import new_row, retention
+from rowlock._client.runtime import Runtime
+from rowlock._events import TaskChanged
 from rowlock._executors.handler import Handler
 from rowlock._ids import as_id, new_id
-from rowlock._json import dumps
-from rowlock._loop import Loop
-from rowlock._rows import KEEP_IF_FAILED, NewRow
+from rowlock._rows import NewRow
+from rowlock._store.database import Hint, HintKind
 from rowlock._store.ends import Policy
-from rowlock._store.open import checked_engine, database_of
+from rowlock._store.open import checked_engine
 from rowlock._store.store import Store
-from rowlock._store.url import async_url, default_database, shown
+from rowlock._store.url import async_url, default_database
+from rowlock._worker.settings import WorkerSettings
 from rowlock.errors import (
-    DatabaseUnavailableError,
-    QueueClosedError,
     QueueStateError,
 )
 from rowlock.models import (
@@ -54,43 +47,15 @@ from rowlock.models import (
 )
 
 if TYPE_CHECKING:
-    from rowlock._worker.worker import Worker
+    pass
 
 T = TypeVar("T")
 
-# Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
-# another. One that goes with an INSERT is a whole round trip sooner, but others wait until that
-# is on disk, so it needs a longer silence.
-_HINT_GAP = 0.005
-_HINT_SILENCE = 0.010
-_NO_HINT = 3600.0
 # Of the tasks of a `create_many`, so many are checked before anything is sent, and the rest while
 # PostgreSQL stores what came before.
 _AHEAD = 1000
 # Others may run after so many seconds of it; to send what was checked takes as long again.
 _SLICE = 0.005
-
-
-class Service(Protocol):
-    """What opens, starts and stops with a queue."""
-
-    async def open(self) -> None:
-        """Write what was kept until the queue is open."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    async def stop(self, timeout: float) -> None:
-        """End; what runs gets so many seconds. If it is cancelled, it is called again."""
-
-    def skip_grace(self) -> None:
-        """End the grace period of a `stop` that is under way."""
-
-    def runs(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether `stop` would wait for an asyncio task."""
-
-    def forget(self) -> None:
-        """Forget what ran in an event loop that is closed, or before a fork."""
 
 
 class TaskQueue:
@@ -139,47 +104,35 @@ class TaskQueue:
         limits: SizeLimits | None = None,
         keep_failed: Duration = timedelta(days=7),
     ) -> None:
-        self._database = (
-            checked_engine(database)
-            if isinstance(database, AsyncEngine)
-            else async_url(default_database() if database is None else database)
-        )
-        self._retry_interval = check.duration("retry_interval", retry_interval)
-        self._lease = check.duration("lease", lease, minimum=1000)
-        self._sweep_interval = check.duration("sweep_interval", sweep_interval, minimum=50)
-        self._poll_interval = check.duration("poll_interval", poll_interval, minimum=50)
-        self._max_lost_workers = check.integer(
-            "max_lost_workers", max_lost_workers, 1, check.MAX_INTEGER
-        )
-        self._stop_timeout = check.duration("stop_timeout", stop_timeout)
-        self._keep_failed = _retention("keep_failed", keep_failed)
         if not isinstance(notify, bool):
             check.refuse("notify", notify, "a bool")
         if limits is not None and not isinstance(limits, SizeLimits):
             check.refuse("limits", limits, "SizeLimits")
-        self._notify = notify
         self._limits = SizeLimits() if limits is None else limits
-        self._handlers: dict[str, Handler] = {}
-        self._callbacks_of: dict[str, Callback] = {}
-        self._events = Events()
-        self._callbacks = Callbacks(self._events, self._callbacks_of.get)
-        self._home: Home | None = None
-        self._opened: Store | None = None
-        self._worker_store: Store
-        self._entered = False
-        self._closing = False
-        self._inserts: Inserts
-        self._worker: Worker | None = None
-        self._services: list[Service] = []
-        self._hinted: set[str] = set()
-        self._hinted_at = 0.0
-        self._hints = Loop("hints", self._send_hints, self._events.emit)
+        self._runtime = Runtime(
+            checked_engine(database)
+            if isinstance(database, AsyncEngine)
+            else async_url(default_database() if database is None else database),
+            Policy(
+                check.duration("retry_interval", retry_interval),
+                check.integer("max_lost_workers", max_lost_workers, 1, check.MAX_INTEGER),
+                retention("keep_failed", keep_failed),
+            ),
+            WorkerSettings(
+                lease=check.duration("lease", lease, minimum=1000) / 1000,
+                sweep_interval=check.duration("sweep_interval", sweep_interval, minimum=50) / 1000,
+                poll_interval=check.duration("poll_interval", poll_interval, minimum=50) / 1000,
+                stop_timeout=check.duration("stop_timeout", stop_timeout) / 1000,
+                notify=notify,
+                limits=self._limits,
+            ),
+        )
 
     async def __aenter__(self) -> Self:
-        if self._entered and not self._is_gone():
+        if self._runtime.is_entered:
             raise QueueStateError("`async with` of a queue inside another one of the same queue")
         await self.open()
-        self._entered = True
+        self._runtime.checked_home().entered = True
         return self
 
     async def __aexit__(
@@ -188,10 +141,12 @@ class TaskQueue:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        home = self._runtime.home
         try:
             await self.close()
         finally:
-            self._entered = False
+            if home is not None:
+                home.entered = False
 
     async def open(self) -> None:
         """Connect, and check that the schema is there. Does nothing if the queue is open.
@@ -202,43 +157,9 @@ class TaskQueue:
                 if the table is no single one.
             DatabaseError: if the database refuses to be read, or is not encoded as UTF8.
             EventLoopError: if the queue is open in another event loop.
+            QueueStateError: while a worker process imports the module of a handler.
         """
-        home = self._settle()
-        if self._opened is not None and not self._closing:
-            return
-        if self._closing and self._callbacks.is_calling():
-            raise QueueClosedError("the queue is being closed, which waits for this callback")
-        async with home.changing:
-            if self._opened is None:
-                await self._open(home)
-
-    async def _open(self, home: Home) -> None:
-        if importing.get():
-            raise QueueStateError(
-                "the module of a handler opens a queue while a worker process imports it: "
-                'put that under `if __name__ == "__main__":`, or the handler into another module'
-            )
-        policy = Policy(self._retry_interval, self._max_lost_workers, self._keep_failed)
-        store = Store(database_of(self._database), policy)
-        home.held.add(store)
-        try:
-            await store.database.open()
-        except BaseException:
-            await self._close_store(home, store)
-            raise
-        self._opened = store
-        self._worker_store = store.for_worker()
-        home.held.add(self._worker_store)
-        self._inserts = Inserts(store)
-        if self._notify:
-            self._hints = Loop("hints", self._send_hints, self._events.emit)
-            self._hints.start()
-        try:
-            for companion in tuple(self._services):
-                await companion.open()
-        except BaseException:
-            await self._close(home)
-            raise
+        await self._runtime.open()
 
     async def close(self) -> None:
         """Stop, and give back every connection. The queue may be opened again.
@@ -247,93 +168,51 @@ class TaskQueue:
 
         Raises:
             EventLoopError: if the queue is open in another event loop, or before a fork.
-            RowlockError: in an async handler, or a function, for which it would wait.
+            QueueStateError: in an async handler, or a function, for which it would wait.
         """
-        home = self._home
-        if home is None or home.loop.is_closed():
-            self._forget()
-            return
-        if self._opened is None and not home.changing.locked():
-            return
-        home.check()
-        self._refuse_inside("close")
-        if self._closing and self._callbacks.is_calling():
-            return  # the other `close` waits for this callback
-        async with home.changing:
-            self._closing = True
-            try:
-                await self._close(home)
-            finally:
-                self._closing = False
+        await self._runtime.close()
 
-    async def _close(self, home: Home) -> None:
-        if self._opened is None:
-            return
-        if self._worker is not None:
-            await self._end(home, self._worker)
-        await self._callbacks.drain(self._stop_timeout / 1000)
-        if self._notify:
-            await self._hints.end(1)
-            with suppress(Exception):
-                async with asyncio.timeout(1):
-                    await self._send_hints()
-        store, self._opened = self._opened, None
-        await self._close_store(home, store, self._worker_store)
+    async def start(self) -> None:
+        """Begin to run tasks of the registered types in this process, and to sweep.
 
-    @staticmethod
-    async def _close_store(home: Home, *stores: Store) -> None:
-        async def close() -> None:
-            for store in dict.fromkeys(stores):
-                await store.database.close()
+        Does nothing if the queue is started; while it stops, waits for the end of that.
 
-        # To its end though the caller is cancelled: nobody else could close it any more.
-        await Background(close, "rowlock close").wait()
-        home.held.difference_update(stores)
+        Raises:
+            QueueClosedError: if the queue is not open.
+            DatabaseUnavailableError: if the connections that a worker needs cannot be had.
+        """
+        await self._runtime.start()
+
+    async def stop(self) -> None:
+        """Claim no more; give what runs `stop_timeout` to finish, and put the rest back.
+
+        What was claimed and has not begun, or still runs at the end of the time, goes back to
+        pending without losing a try. Calling it again meanwhile ends the time at once.
+
+        Raises:
+            EventLoopError: if the queue is open in another event loop, or before a fork.
+            QueueStateError: in an async handler, or a function, for which it would wait.
+        """
+        await self._runtime.stop()
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs in the queue, for other parts of this library; no application needs it."""
+        return self._runtime
+
+    @property
+    def has_scheduler(self) -> bool:
+        """Whether a `TaskScheduler` was made for it."""
+        return bool(self._runtime.services)
+
+    @property
+    def task_types(self) -> list[str]:
+        """The task types that this process has handlers for, sorted."""
+        return sorted(self._runtime.handlers)
 
     @property
     def _store(self) -> Store:
-        # The door of every public coroutine that needs the database, before it does anything.
-        if self._opened is None:
-            raise _not_open()
-        self._checked_home()
-        return self._opened
-
-    @property
-    def _shown(self) -> str:
-        url = self._database.url if isinstance(self._database, AsyncEngine) else self._database
-        return shown(url)
-
-    # Where it is open.
-
-    def _checked_home(self) -> Home:
-        home = self._home
-        assert home is not None  # noqa: S101
-        home.check()
-        return home
-
-    def _is_gone(self) -> bool:
-        return self._home is not None and self._home.is_gone
-
-    def _settle(self) -> Home:
-        """Return where the queue is to be opened, if it is not open elsewhere."""
-        home = self._home
-        if home is not None and not home.is_gone:
-            if self._opened is not None or home.changing.locked():
-                home.check()
-            if home.loop is asyncio.get_running_loop():
-                return home
-        self._forget()
-        self._home = Home()
-        return self._home
-
-    def _forget(self) -> None:
-        """Forget what was left where nobody can close it any more."""
-        self._opened = self._worker = self._events.worker = None
-        self._entered = self._closing = False
-        self._hinted = set()
-        self._callbacks.forget()
-        for companion in self._services:
-            companion.forget()
+        return self._runtime.store
 
     # Handlers.
 
@@ -363,148 +242,30 @@ class TaskQueue:
             InvalidArgumentError: if a name cannot be imported, or an option does not fit.
             EventLoopError: if the queue is started in another event loop.
         """
-        if self._worker is not None:
-            self._checked_home()
+        runtime = self._runtime
+        if runtime.worker is not None:
+            runtime.checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
         if state_change_callback is not None:
             check.function("state_change_callback", state_change_callback)
         options = check.model("options", options, HandlerOptions)
-        self._handlers[task_type] = handler = Handler.resolve(task_type, module, method, options)
-        self._callbacks_of.pop(task_type, None)
+        handler = Handler.resolve(task_type, module, method, options)
+        runtime.handlers[task_type] = handler
+        runtime.callbacks_of.pop(task_type, None)
         if state_change_callback is not None:
-            self._callbacks_of[task_type] = state_change_callback
-        if self._worker is not None:
-            self._worker.set_handler(handler)
+            runtime.callbacks_of[task_type] = state_change_callback
+        if runtime.worker is not None:
+            runtime.worker.set_handler(handler)
 
     async def unregister_handler(self, task_type: str) -> None:
         """Claim the type no more in this process, from the return on. What runs finishes."""
-        if self._worker is not None:
-            self._checked_home()
+        runtime = self._runtime
+        if runtime.worker is not None:
+            runtime.checked_home()
         task_type = check.label("task_type", task_type, self._limits.name_length)
-        self._handlers.pop(task_type, None)
-        if self._worker is not None:
-            await self._worker.remove_handler(task_type)
-
-    async def start(self) -> None:
-        """Begin to run tasks of the registered types in this process, and to sweep.
-
-        Does nothing if the queue is started; while it stops, waits for the end of that.
-
-        Raises:
-            QueueClosedError: if the queue is not open.
-            DatabaseUnavailableError: if the connections that a worker needs cannot be had.
-        """
-        if self._closing:
-            raise QueueClosedError("the queue is being closed")
-        store, home = self._store, self._checked_home()
-        if self._worker is not None and self._worker.stopping is not None:
-            self._refuse_inside("start")
-        async with home.changing:
-            store = self._store
-            if (worker := self._worker) is not None:
-                if worker.stopping is None:
-                    return
-                await self._end(home, worker)
-            await self._start(home, store)
-
-    async def _start(self, home: Home, store: Store) -> None:
-        from rowlock._worker.worker import Worker, WorkerSettings
-
-        self._worker = worker = Worker(
-            self._worker_store,
-            self._events,
-            WorkerSettings(
-                lease=self._lease / 1000,
-                sweep_interval=self._sweep_interval / 1000,
-                poll_interval=self._poll_interval / 1000,
-                stop_timeout=self._stop_timeout / 1000,
-                notify=self._notify,
-                limits=self._limits,
-            ),
-            self._callbacks_of.__contains__,
-        )
-        home.held.add(worker)
-        self._events.worker = worker.holder
-        try:
-            await worker.start(self._handlers.values())
-        except BaseException:
-            home.held.discard(worker)
-            self._worker = self._events.worker = None
-            raise
-        self._events.emit(
-            WorkerStarted(
-                worker=worker.holder,
-                version=version("rowlock"),
-                database=self._shown,
-                revision=store.database.revision,
-                types=", ".join(map(str, self._handlers.values())) or "none",
-            )
-        )
-        for companion in self._services:
-            companion.start()
-
-    def _attach(self, companion: Service) -> None:
-        is_started = self._worker is not None and self._worker.stopping is None
-        if is_started:
-            self._checked_home()
-        self._services.append(companion)
-        # One that is made during a `stop` is not among those that it stops.
-        if is_started:
-            companion.start()
-
-    async def stop(self) -> None:
-        """Claim no more; give what runs `stop_timeout` to finish, and put the rest back.
-
-        What was claimed and has not begun, or still runs at the end of the time, goes back to
-        pending without losing a try. Calling it again meanwhile ends the time at once.
-
-        Raises:
-            EventLoopError: if the queue is open in another event loop, or before a fork.
-            RowlockError: in an async handler, or a function, for which it would wait.
-        """
-        if self._opened is None:
-            return
-        home = self._checked_home()
-        self._refuse_inside("stop")
-        if (worker := self._worker) is not None and worker.stopping is not None:
-            worker.skip_grace()
-            for companion in self._services:
-                companion.skip_grace()
-            await self._end(home, worker)
-            return
-        if self._closing:
-            return  # it is stopped
-        async with home.changing:
-            if self._worker is not None:
-                await self._end(home, self._worker)
-
-    def _refuse_inside(self, name: str) -> None:
-        worker, task = self._worker, asyncio.current_task()
-        if worker is not None and (
-            worker.runs(task) or any(companion.runs(task) for companion in self._services)
-        ):
-            raise QueueStateError(
-                f"{name}() would wait for the handler, or the function of a scheduled task, that "
-                f"calls it; `asyncio.create_task(queue.{name}())` does not"
-            )
-
-    async def _end(self, home: Home, worker: Worker) -> None:
-        if worker.stopping is None:
-            worker.stopping = Background(lambda: self._stop(worker), "rowlock stop")
-        try:
-            await worker.stopping.wait()
-        finally:
-            if worker.stopping.ended.done() and self._worker is worker:
-                self._worker = self._events.worker = None
-                home.held.discard(worker)
-
-    async def _stop(self, worker: Worker) -> None:
-        timeout = self._stop_timeout / 1000
-        stops = (companion.stop(timeout) for companion in self._services)
-        try:
-            await asyncio.gather(worker.stop(), *stops)
-        finally:
-            self._events.emit(worker.tally())
+        runtime.handlers.pop(task_type, None)
+        if runtime.worker is not None:
+            await runtime.worker.remove_handler(task_type)
 
     # Tasks.
 
@@ -555,7 +316,7 @@ class TaskQueue:
             DatabaseError: if it refuses the task, as a constraint or a missing right does.
         """
         store = self._store
-        row = self._new_row(
+        row = new_row(
             NewTask(
                 task_type,
                 payload,
@@ -567,15 +328,16 @@ class TaskQueue:
                 delay=delay,
                 key=key,
                 on_duplicate=on_duplicate,
-            )
+            ),
+            self._limits,
         )
         if connection is not None:
             return (await self._create_on(store, connection, [row]))[0]
-        notify = self._notify and self._inserts.goes_alone(row) and self._is_silent()
-        if notify:
-            self._hinted_at = time.monotonic()
-        task_id = await self._inserts.insert(row, notify=notify)
-        self._hint({row.type}, told=notify)
+        runtime = self._runtime
+        inserts, hints = runtime.inserts, runtime.hints
+        notify = inserts.goes_alone(row) and hints.goes_along()
+        task_id = await inserts.insert(row, notify=notify)
+        hints.tell((Hint(HintKind.WORK, row.type),), sent=notify)
         return task_id
 
     async def create_many(
@@ -628,7 +390,7 @@ class TaskQueue:
                 if len(first) >= _AHEAD:
                     break
             await store.tasks.insert_new(first, rows)
-        self._hint(types)
+        self._runtime.hints.tell(_work_of(types))
         return ids
 
     async def get(self, task_id: str) -> Task | None:
@@ -651,8 +413,8 @@ class TaskQueue:
         task = None if known is None else await store.tasks.retry(known)
         if task is None:
             return False
-        self._events.emit(TaskChanged(task))
-        self._hint({task.type})
+        self._runtime.events.emit(TaskChanged(task))
+        self._runtime.hints.tell(_work_of({task.type}))
         return True
 
     async def cancel(self, task_id: str, *, running: bool = False) -> bool:
@@ -677,13 +439,9 @@ class TaskQueue:
         if task is None:
             return False
         if task.status is not TaskStatus.PROCESSING:
-            self._events.emit(TaskChanged(task))
+            self._runtime.events.emit(TaskChanged(task))
             return True
-        if self._worker is not None:
-            self._worker.hint_cancel(task.thread_id)
-        if self._notify:
-            with suppress(DatabaseUnavailableError):  # it is stored, and the holder will look
-                await self._store.database.hint_cancel(task.thread_id)
+        self._runtime.hints.tell((Hint(HintKind.CANCEL, task.thread_id),))
         return True
 
     async def remove(self, task_id: str) -> bool:
@@ -750,44 +508,9 @@ class TaskQueue:
     ) -> Iterator[NewRow]:
         for task_id in ids:
             # To free all of them at once would take long, too.
-            row = self._new_row(tasks.popleft(), task_id)
+            row = new_row(tasks.popleft(), self._limits, task_id)
             types.add(row.type)
             yield row
-
-    def _new_row(self, task: NewTask, task_id: str | None = None) -> NewRow:
-        limits = self._limits
-        if task.run_at is not None and task.delay is not None:
-            check.refuse("delay", task.delay, "only one of run_at and delay")
-        if task.on_duplicate not in ("return", "raise"):
-            check.refuse("on_duplicate", task.on_duplicate, "'return' or 'raise'")
-        return NewRow(
-            id=new_id() if task_id is None else task_id,
-            type=check.label("task_type", task.task_type, limits.name_length),
-            payload=None
-            if task.payload is None
-            else dumps(
-                task.payload,
-                name="payload",
-                max_bytes=limits.payload_bytes,
-                max_depth=limits.depth,
-            ),
-            retries_remaining=None
-            if task.retry_count is None
-            else check.integer("retry_count", task.retry_count, 0, check.MAX_INTEGER),
-            retry_interval=None
-            if task.retry_interval is None
-            else check.duration("retry_interval", task.retry_interval),
-            retain_for=KEEP_IF_FAILED
-            if task.retain_for is None
-            else _retention("retain_for", task.retain_for),
-            priority=check.integer(
-                "priority", task.priority, -check.MAX_INTEGER, check.MAX_INTEGER
-            ),
-            run_at=None if task.run_at is None else check.instant("run_at", task.run_at),
-            delay=0 if task.delay is None else check.duration("delay", task.delay),
-            key=None if task.key is None else check.label("key", task.key, limits.name_length),
-            refuses=task.on_duplicate == "raise",
-        )
 
     async def _create_on(
         self, store: Store, connection: AsyncConnection | AsyncSession, rows: list[NewRow]
@@ -799,45 +522,13 @@ class TaskQueue:
                 connection = await connection.connection()
             await store.database.accept(connection)
             ids = await store.tasks.insert_on(connection, rows)
-            if self._notify:
-                await store.database.hint_on(connection, {row.type for row in rows})
+            if self._runtime.settings.notify:
+                await store.database.hint_on(connection, _work_of({row.type for row in rows}))
         return ids
 
-    # Hints.
 
-    def _hint(self, types: set[str], *, told: bool = False) -> None:
-        if self._worker is not None:
-            for task_type in types:
-                self._worker.hint(task_type)
-        if self._notify and not told:
-            self._hinted |= types
-            self._hints.wake()
-
-    def _is_silent(self) -> bool:
-        return not self._hinted and time.monotonic() - self._hinted_at >= _HINT_SILENCE
-
-    async def _send_hints(self) -> float:
-        if not self._hinted:
-            return _NO_HINT
-        await asyncio.sleep(self._hinted_at + _HINT_GAP - time.monotonic())
-        hinted, self._hinted = self._hinted, set()
-        self._hinted_at = time.monotonic()
-        try:
-            await self._store.database.hint(hinted)
-        except Exception:
-            self._hinted |= hinted
-            raise
-        return _NO_HINT
-
-
-def _retention(name: str, value: Duration) -> int:
-    if type(value) is int and value == -1:
-        return -1
-    return check.duration(name, value)
-
-
-def _not_open() -> QueueClosedError:
-    return QueueClosedError("the queue is not open: use `async with queue:` or open()")
+def _work_of(types: Iterable[str]) -> list[Hint]:
+    return [Hint(HintKind.WORK, task_type) for task_type in types]
 
 
 async def _in_parts(items: Iterable[T]) -> AsyncIterator[list[T]]:

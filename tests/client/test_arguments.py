@@ -97,7 +97,7 @@ async def spied(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Task
         with monkeypatch.context() as patch:
             for name in (
                 "autocommit", "read", "read_in_index_order", "transaction", "bulk_insert", "on",
-                "claim", "claim_to_run", "hint", "hint_schedules",
+                "claim", "claim_to_run", "hint", "hint_on",
             ):  # fmt: skip
                 assert hasattr(Database, name)
                 patch.setattr(queue._store.database, name, _sent)
@@ -251,18 +251,18 @@ async def test_register_handler(
         given = {"task_type": "t", "module": "math", "method": "sqrt", **arguments}
         await refuses(name, lambda: queue.register_handler(**given))
         # Nothing is half registered.
-        assert queue._handlers == {}
-        assert queue._callbacks_of == {}
+        assert queue.runtime.handlers == {}
+        assert queue.runtime.callbacks_of == {}
 
 
 async def test_a_refused_handler_does_not_replace_the_one_before(sqlite_url: str) -> None:
     async with TaskQueue(sqlite_url) as queue:
         await queue.register_handler("t", "math", "sqrt", print)
-        before = queue._handlers["t"]
+        before = queue.runtime.handlers["t"]
         with pytest.raises(InvalidArgumentError):
             await queue.register_handler("t", "math", "no_such", print)
-        assert queue._handlers["t"] is before
-        assert queue._callbacks_of["t"] is print
+        assert queue.runtime.handlers["t"] is before
+        assert queue.runtime.callbacks_of["t"] is print
 
 
 SETTINGS = [

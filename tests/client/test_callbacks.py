@@ -129,10 +129,10 @@ async def test_callbacks_that_hang_hold_a_bounded_number(database: str) -> None:
     await queue.register_handler("quick", "tests.support.loop_handlers", "quick", hang)
     before = len(asyncio.all_tasks())
     for _ in range(module.RUNNING + module.WAITING + 500):
-        queue._events.emit(TaskChanged(changed_of_type("quick")))
+        queue.runtime.events.emit(TaskChanged(changed_of_type("quick")))
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) - before == module.RUNNING
-    assert module.WAITING - module.RUNNING <= queue._callbacks._waiting <= module.WAITING
+    assert module.WAITING - module.RUNNING <= queue.runtime._callbacks._waiting <= module.WAITING
     async with asyncio.timeout(30):
         await queue.close()
 

@@ -99,7 +99,7 @@ async def test_every_coroutine_refuses_another_event_loop(database: str) -> None
         with pytest.raises(EventLoopError):
             await asyncio.to_thread(TaskScheduler, queue)
         # Its own loop is not harmed, and nothing was done.
-        assert set(queue._handlers) == set()
+        assert set(queue.runtime.handlers) == set()
         assert await queue.get(task_id) is not None
         assert (await queue.query()).entities[0].id == task_id
 
@@ -151,9 +151,9 @@ async def first():
     await queue.open()
     await queue.start()
     task_id = await queue.create("waits", retain_for=-1)
-    (row,) = await queue._store.database.claim(queue._worker.holder, {"waits": 1}, 1000)
+    (row,) = await queue._store.database.claim(queue.runtime.worker.holder, {"waits": 1}, 1000)
     job = Job(row, time.monotonic(), None)
-    queue._worker._held[job.key] = job
+    queue.runtime.worker._held[job.key] = job
     return task_id
 
 async def refused(how):
@@ -332,7 +332,7 @@ async def test_of_two_that_open_at_once_the_second_waits(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if both connect, and the connections of the first are never closed."""
-    from rowlock import queue as module
+    from rowlock._client import runtime as module
     from rowlock._store.open import database_of as make
 
     stores: list[object] = []
@@ -384,12 +384,12 @@ async def test_a_start_during_a_stop_waits_for_it(database: str) -> None:
     async with TaskQueue(database) as queue:
         await queue.register_handler("quick", "tests.support.loop_handlers", "quick")
         await queue.start()
-        first = queue._worker
+        first = queue.runtime.worker
         stopping = asyncio.create_task(queue.stop())
         await eventually(lambda: first is not None and first.stopping is not None)
         await asyncio.gather(queue.start(), queue.start())
         assert stopping.done()
-        assert queue._worker not in (None, first)
+        assert queue.runtime.worker not in (None, first)
         task_id = await queue.create("quick", retain_for=-1)
         await eventually(lambda: succeeded(queue, task_id))
 
@@ -406,7 +406,7 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
     queue = TaskQueue(database)
     await queue.open()
     await queue.start()
-    worker = queue._worker
+    worker = queue.runtime.worker
     stopping = asyncio.create_task(queue.stop())
     await eventually(lambda: worker is not None and worker.stopping is not None)
     scheduler = TaskScheduler(queue)
@@ -442,8 +442,8 @@ async def test_a_callback_may_close_the_queue(database: str, how: str) -> None:
     await queue.create_many([NewTask("quick")] * 3)
     await eventually(lambda: len(calls) == 3 and all(call.done() for call in calls))
     assert [call.exception() for call in calls] == [None] * 3
-    assert (queue._opened is None) == (how == "close")
-    assert (queue._worker is None) == (how in ("close", "stop"))
+    assert (queue.runtime._opened is None) == (how == "close")
+    assert (queue.runtime.worker is None) == (how in ("close", "stop"))
     await queue.close()
 
 
@@ -456,7 +456,7 @@ async def test_a_callback_that_a_close_waits_for(database: str, how: str, error:
     async def changed(task: Any) -> None:
         if task.status == "success":
             begun.set()
-            await eventually(lambda: queue._closing and queue._worker is None)
+            await eventually(lambda: queue.runtime._closing and queue.runtime.worker is None)
             try:
                 await QUEUE_CALLS[how](queue)
             except QueueClosedError as closed:
@@ -513,7 +513,7 @@ async def test_a_handler_may_stop_another_queue(database: str) -> None:
         await queue.create("stop", "stop")
         await eventually(lambda: loop_handlers.answers)
         assert loop_handlers.answers == [None]
-        assert other._worker is None
+        assert other.runtime.worker is None
 
 
 async def test_async_with_is_not_entered_twice(database: str) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from rowlock import TaskQueue
+from rowlock._store.database import Hint, HintKind
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import CHANNEL, DIALECT
 from rowlock._store.sql import Statement
@@ -21,12 +22,12 @@ async def test_a_lone_create_carries_its_hint(
 ) -> None:
     """Fails if the hint waits for a round trip of its own, or if each create gives one."""
     heard: list[str] = []
-    sent: list[set[str]] = []
+    sent: list[set[str | None]] = []
     hint = PostgresDatabase.hint
 
-    async def spied(database: PostgresDatabase, types: Iterable[str]) -> None:
-        sent.append(set(types))
-        await hint(database, sent[-1])
+    async def spied(database: PostgresDatabase, hints: Iterable[Hint]) -> None:
+        sent.append({given.value for given in hints})
+        await hint(database, [Hint(HintKind.WORK, value) for value in sent[-1]])
 
     monkeypatch.setattr(PostgresDatabase, "hint", spied)
     listener = await asyncpg.connect(postgres_url)
@@ -34,7 +35,7 @@ async def test_a_lone_create_carries_its_hint(
     async with TaskQueue(postgres_url) as queue:
         await queue.create("a")
         await eventually(lambda: heard == ["a"])
-        monkeypatch.setattr("rowlock.queue._HINT_SILENCE", 3600.0)
+        monkeypatch.setattr("rowlock._client.hints._SILENCE", 3600.0)
         for _ in range(20):
             await queue.create("b")
         await eventually(lambda: "b" in heard)

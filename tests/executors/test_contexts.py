@@ -270,7 +270,7 @@ async def test_what_the_payload_alone_does_not_fit_is_refused(sqlite_url: str, m
         with pytest.raises(InvalidArgumentError, match=rf"^method: .{method}\(") as refused:
             await register(queue, method)
         assert "payload" in str(refused.value)
-        assert queue._handlers == {}
+        assert queue.runtime.handlers == {}
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_what_can_be_awaited_is(sqlite_url: str, method: str, executor: st
 async def test_what_is_async_for_certain_runs_in_the_loop(sqlite_url: str, method: str) -> None:
     async with TaskQueue(sqlite_url) as queue:
         await register(queue, method)
-        assert queue._handlers["t"].executor == "async"
+        assert queue.runtime.handlers["t"].executor == "async"
         with pytest.raises(InvalidArgumentError, match="executor"):
             await register(queue, method, executor="thread")
         with pytest.raises(InvalidArgumentError, match="executor"):

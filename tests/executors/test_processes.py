@@ -124,7 +124,7 @@ def hook_failures(queue: TaskQueue) -> Iterator[list[HookFailed]]:
         if isinstance(event, HookFailed):
             seen.append(event)
 
-    queue._events.subscribe(note)
+    queue.runtime.events.subscribe(note)
     yield seen
 
 
@@ -259,7 +259,7 @@ ENDED = {"success", "failed", "cancelled"}
 async def check_hostile(queue: TaskQueue, kind: str, result: object) -> None:
     """A task does its worst, and the next one, in the one worker, knows nothing of it."""
     seen: list[tuple[str, str]] = []
-    handler = queue._handlers["t"]
+    handler = queue.runtime.handlers["t"]
     module, _, method = handler.source.rpartition(".")
     await queue.register_handler(
         "t",
@@ -402,7 +402,7 @@ async def test_a_worker_that_cannot_start_costs_no_try(
     monkeypatch.setenv(CAUSE, str(cause))
     async with serving(database, max_worker_count=2, initialise_method=hook) as queue:
         times: list[float] = []
-        queue._events.subscribe(
+        queue.runtime.events.subscribe(
             lambda event: times.append(time.monotonic()) if isinstance(event, HookFailed) else None
         )
         with hook_failures(queue) as failures:
@@ -466,7 +466,7 @@ async def test_a_task_that_its_worker_never_read_costs_no_try(sqlite_url: str) -
         os.kill(pid, signal.SIGSTOP)
         task_id = await queue.create("t", retry_count=0, retain_for=-1)
 
-        worker = queue._worker
+        worker = queue.runtime.worker
         assert worker is not None
         await eventually(lambda: worker._pools["t"].running, timeout=LONG)
         os.kill(pid, signal.SIGKILL)
@@ -595,7 +595,9 @@ async def main():
     database = DATABASE
     async with TaskQueue(database, poll_interval=100) as queue:
         failed = []
-        queue._events.subscribe(lambda e: failed.append(e) if isinstance(e, HookFailed) else None)
+        queue.runtime.events.subscribe(
+            lambda e: failed.append(e) if isinstance(e, HookFailed) else None
+        )
         options = {"max_worker_count": 2}
         await queue.register_handler("t", __name__, "handler", options=options)
         await queue.start()

@@ -139,7 +139,7 @@ async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:
             ledger.append("trouble", loop=event.loop, error=event.reason)
 
     async with TaskQueue(arguments.url, **{**SETTINGS, **json.loads(arguments.settings)}) as queue:
-        queue._events.subscribe(happened)
+        queue.runtime.events.subscribe(happened)
         for name in arguments.types:
             options = json.loads(arguments.options)
             await queue.register_handler(name, "tests.faults.handlers", name, changed, options)

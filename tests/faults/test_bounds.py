@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from rowlock import DatabaseUnavailableError, NewTask, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
+from rowlock._store.database import HintKind
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
 from rowlock._store.postgres.connections import Fetch
@@ -121,16 +122,13 @@ async def test_a_connection_to_a_demoted_primary_is_dropped(postgres_url: str) -
 async def test_a_listener_of_a_demoted_primary_is_replaced(postgres_url: str) -> None:
     """Nobody commits there any more. Fails where any answer is taken for a sign of life."""
 
-    def heard(*arguments: object) -> None:
-        pass
-
     async with open_store(postgres_url) as store:
         assert isinstance(store.database, PostgresDatabase)
-        await store.database.watch(heard, heard, heard, heard)
+        await store.database.watch(frozenset(HintKind), print, print)
         first = store.database._listening
         assert first is not None
-        await store.database.watch(heard, heard, heard, heard)
+        await store.database.watch(frozenset(HintKind), print, print)
         assert store.database._listening is first
         await make_read_only(first)
-        await store.database.watch(heard, heard, heard, heard)
+        await store.database.watch(frozenset(HintKind), print, print)
         assert store.database._listening is not first

@@ -23,9 +23,10 @@ MOST = 600.0
 
 # A short run is the first.
 CONFORMANCE = [
-    "test_inserts.py", "test_store.py", "test_paging.py", "test_schedules.py",
-    "test_transitions.py", "test_worker.py", "test_worker_faults.py", "test_scheduler.py",
-    "test_cancel.py", "test_progress.py", "test_processes.py",
+    "client/test_group_commit.py", "store/test_store.py", "store/test_paging.py",
+    "scheduling/test_schedules.py", "store/test_transitions.py", "worker/test_worker.py",
+    "worker/test_worker_faults.py", "scheduling/test_scheduler.py", "worker/test_cancel.py",
+    "worker/test_progress.py", "executors/test_processes.py",
 ]  # fmt: skip
 
 

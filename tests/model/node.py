@@ -37,7 +37,7 @@ async def serve(database: str, file: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with TaskQueue(database, **SETTINGS) as queue:
-        record(file, queue._store, queue._worker_store)
+        record(file, queue._store, queue.runtime.worker_store)
         options = HandlerOptions(max_worker_count=4)
         await queue.register_handler("t", "tests.model.node", "run", options=options)
         await queue.start()

@@ -1,7 +1,7 @@
 """Writes down what a store is asked and what it answers, for `tests.model.replay`.
 
     file = tmp_path / f"record-{os.getpid()}"
-    record(file, queue._store, queue._worker_store)   # after open(), before start()
+    record(file, queue._store, queue.runtime.worker_store)   # after open(), before start()
 
 Each call is two lines of JSON: one before its statement is sent, one after its answer has come and
 before the caller hears of it, both with the time. The clock is the machine's monotonic one, which

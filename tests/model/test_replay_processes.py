@@ -216,7 +216,7 @@ async def test_what_processes_do_is_what_the_model_allows(
     began = time.monotonic()
     client = tmp_path / "record-client"
     async with TaskQueue(database, **SETTINGS) as queue:
-        record(client, queue._store, queue._worker_store)
+        record(client, queue._store, queue.runtime.worker_store)
         ids = [await queue.create("t", 0.1, retain_for=0)]
         with launched(Nodes(database, tmp_path)) as nodes:
             with besides(produce(queue, ids, luck), use(queue, ids, luck)):

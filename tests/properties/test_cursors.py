@@ -75,7 +75,7 @@ def test_a_changed_or_foreign_cursor_is_refused_without_sql(
     with asyncio.Runner() as runner:
         queue = TaskQueue(sqlite_url, notify=False)
         runner.run(queue.open())
-        store = queue._opened
+        store = queue.runtime._opened
         assert store is not None
         runner.run(fill(store, seed=1, number=40))
         database = store.database

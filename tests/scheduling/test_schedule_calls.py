@@ -127,7 +127,7 @@ async def test_what_is_triggered_by_hand_keeps_its_thread(
         scheduler = TaskScheduler(queue)
         await queue.start()
         await scheduler.add_task("s", [ScheduledTaskTime(interval_days=1)], called.set)
-        await scheduler._loop.end(5)  # each look that comes later would start a thread
+        await scheduler._triggers._loop.end(5)  # each look that comes later would start a thread
         trigger, looks = Schedules.trigger, 0
         running: list[asyncio.Task[float]] = []
         next_due = Schedules.next_due
@@ -140,7 +140,7 @@ async def test_what_is_triggered_by_hand_keeps_its_thread(
 
         async def late(self: Schedules, *arguments: Any) -> Any:
             before = looks
-            running.append(asyncio.create_task(scheduler._trigger_due()))
+            running.append(asyncio.create_task(scheduler._triggers.trigger_due()))
             await eventually(lambda: looks > before)
             return await trigger(self, *arguments)
 
@@ -169,7 +169,7 @@ async def test_a_thread_that_cannot_start_has_triggered_nothing(
     seen: list[datetime] = []
     time = once()
     async with TaskQueue(database) as queue:
-        queue._events.subscribe(
+        queue.runtime.events.subscribe(
             lambda event: said.append(event) if isinstance(event, ThreadRefused) else None
         )
         scheduler = TaskScheduler(queue)
@@ -205,7 +205,7 @@ async def test_the_places_of_calls_that_never_end_stay_taken(database: str) -> N
         assert await outcome(scheduler, "long") == "failed"
         await scheduler.add_task("next", [once()], gate.function("next"))
         await queue.start()
-        assert scheduler._calls.room(in_loop=False) == 0
+        assert scheduler._triggers._calls.room(in_loop=False) == 0
         assert await scheduler.trigger_task("next") is False
         gate.open.set()
         await eventually(lambda: gate.called == ["long", "next"])
@@ -324,7 +324,7 @@ async def test_an_error_of_what_is_awaited_is_the_functions(database: str) -> No
             return await outcome(scheduler, "s") == "failed"
 
         await eventually(failed)
-        assert scheduler._calls.room(in_loop=False) == 1
+        assert scheduler._triggers._calls.room(in_loop=False) == 1
 
 
 # What is refused.

@@ -91,7 +91,7 @@ async def test_a_function_is_not_called_for_what_is_too_late(database: str) -> N
     past = datetime.now(UTC) - timedelta(minutes=10)
     time = ScheduledTaskTime(next_trigger_time=past, interval_hours=1)
     async with TaskQueue(database) as queue:
-        queue._events.subscribe(seen.append)
+        queue.runtime.events.subscribe(seen.append)
         scheduler = TaskScheduler(queue)
         await scheduler.add_task(
             "s",
@@ -133,7 +133,7 @@ async def versions(
                 if isinstance(event, ScheduleReplaced):
                     said.append(f"{event.schedule_id}: {event.whose} ({event.differs})")
 
-            queue._events.subscribe(note)
+            queue.runtime.events.subscribe(note)
             both.append((TaskScheduler(queue), said))
         yield both
 
@@ -146,7 +146,7 @@ async def test_both_versions_say_that_a_definition_is_replaced(
     monkeypatch.setattr("rowlock._worker.call_outcomes._COMPARE", 0.05)
     caplog.set_level(logging.WARNING, "rowlock.schedule")
     async with versions(database) as ((old, old_said), (new, new_said)):
-        await old._queue.start()
+        await old._runtime.start()
         await old.add_task("s", [HOURLY], task_type="t")
         await old.add_task("same", [HOURLY], task_type="t")
         await new.add_task("same", [HOURLY], task_type="t")
@@ -172,7 +172,7 @@ async def test_it_is_seen_without_a_hint_when_it_triggers_and_once(database: str
         calls: list[int] = []
         await old.add_task("s", [HOURLY], lambda: calls.append(1))
         await new.add_task("s", [EVERY_SECOND], print)
-        await old._queue.start()
+        await old._runtime.start()
         await eventually(lambda: len(calls) >= 2)
         assert old_said == ["s: another process has replaced it (times)"]
 
@@ -234,7 +234,15 @@ async def test_only_what_is_declared_is_kept(
         assert await scheduler.only(["a.1", "a.9"], prefix="a.") == ["a.2", "a.3"]
         assert await scheduler.only(iter(["a.1"]), prefix="a.") == []
         assert "a.2, a.3" in caplog.messages[-1]
-        assert set(scheduler._callbacks) == {"a.1", "a", "ab.1", "b.1", "A.1", "a%1", "ä.1"}
+        assert set(scheduler._triggers._functions) == {
+            "a.1",
+            "a",
+            "ab.1",
+            "b.1",
+            "A.1",
+            "a%1",
+            "ä.1",
+        }
         assert await scheduler.only([], prefix="a%") == ["a%1"]
         assert await scheduler.only([], prefix="ä") == ["ä.1"]
         left = ["A.1", "a", "a.1", "ab.1", "b.1"]
@@ -357,10 +365,12 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
         await TaskScheduler(queue).add_task("slow", [once()], slow)
         await begun.wait()
         stopping = asyncio.ensure_future(queue.stop())
-        await eventually(lambda: queue._worker is not None and queue._worker.stopping is not None)
+        await eventually(
+            lambda: queue.runtime.worker is not None and queue.runtime.worker.stopping is not None
+        )
         late = TaskScheduler(queue)
         await late.add_task("late", [once()], lambda due: calls.append(due))
-        assert not late._started
+        assert not late._triggers._started
         gate.set()
         await stopping
         assert await outcome(late, "late") is None

@@ -132,7 +132,7 @@ async def test_bad_arguments_are_refused_before_sql(
         with pytest.raises(InvalidArgumentError) as info:
             await scheduler.add_task(**{**good, **arguments})
         assert str(info.value).startswith(name), str(info.value)
-        assert not scheduler._callbacks
+        assert not scheduler._triggers._functions
         if "times" in arguments:
             with pytest.raises(InvalidArgumentError):
                 TaskScheduler.preview(arguments["times"])
@@ -260,7 +260,7 @@ async def test_what_a_function_raises_disturbs_nothing(database: str, asynchrono
 
     calls: list[int] = []
     async with started(database) as (queue, scheduler):
-        queue._events.subscribe(note)
+        queue.runtime.events.subscribe(note)
         await scheduler.add_task("good", [EVERY_SECOND], lambda: calls.append(1))
         for number, error in enumerate(errors):
             await scheduler.add_task(str(number), [once()], raising(error, asynchronous))
@@ -320,7 +320,7 @@ async def test_by_hand_and_by_the_clock_at_once(
     async def held(self: Schedules, *args: Any) -> Any:
         done = await advance(self, *args)
         taken.set()
-        while by_hand is None or not (by_hand.done() or scheduler._triggering._waiters):
+        while by_hand is None or not (by_hand.done() or scheduler._triggers._triggering._waiters):
             await asyncio.sleep(0)
         return done
 
@@ -426,7 +426,7 @@ async def test_stop_ends_although_functions_do_not(database: str, hurried: bool)
         assert time.monotonic() - before < 30
         assert await outcome(scheduler, "long") == "failed"
         free.set()
-        for call in scheduler._calls._running.values():
+        for call in scheduler._triggers._calls._running.values():
             call.cancel()
 
 
@@ -504,7 +504,7 @@ async def test_the_database_goes_away_and_comes_back(database: str) -> None:
             seen.set()
 
         await execute(database, "ALTER TABLE rowlock_scheduled_task RENAME TO away")
-        scheduler._loop.wake()
+        scheduler._triggers._loop.wake()
         await execute(database, "ALTER TABLE away RENAME TO rowlock_scheduled_task")
         await scheduler.add_task("s", [once()], note)
         await asyncio.wait_for(seen.wait(), 10)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rowlock import InvalidArgumentError, NewTask, TaskQueue
+from rowlock._client.new_tasks import new_row
 from tests.support.stores import execute
 
 COUNT = 600
@@ -55,13 +56,12 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("rowlock.queue.time", clock)
-    new_row = TaskQueue._new_row
 
-    def slow(self: TaskQueue, *arguments: Any) -> Any:
+    def slow(*arguments: Any) -> Any:
         clock.now += 0.001
-        return new_row(self, *arguments)
+        return new_row(*arguments)
 
-    monkeypatch.setattr(TaskQueue, "_new_row", slow)
+    monkeypatch.setattr("rowlock.queue.new_row", slow)
     return clock
 
 

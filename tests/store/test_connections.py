@@ -194,8 +194,8 @@ async def test_a_worker_goes_on_with_the_connections_that_it_has(postgres_url: s
     async with TaskQueue(postgres_url, lease=2000) as queue, TaskQueue(postgres_url) as other:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
-        assert queue._worker is not None
-        assert isinstance(queue._worker_store.database, PostgresDatabase)
+        assert queue.runtime.worker is not None
+        assert isinstance(queue.runtime.worker_store.database, PostgresDatabase)
         long = await other.create("t", 4, retain_for=-1)
 
         async def runs() -> bool:
@@ -204,8 +204,8 @@ async def test_a_worker_goes_on_with_the_connections_that_it_has(postgres_url: s
 
         await eventually(runs)
         engines = [
-            connections_of(queue._worker_store).engine,
-            queue._worker._leases._store.database._engine,
+            connections_of(queue.runtime.worker_store).engine,
+            queue.runtime.worker._leases._store.database._engine,
         ]
         for engine in engines:
 

@@ -22,8 +22,8 @@ from rowlock._store.schedules import CallOutcome, NewSchedule, Schedules, Trigge
 from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
+from rowlock._worker.triggers import _BATCH
 from rowlock.models import ScheduledTaskTime
-from rowlock.scheduler import _BATCH
 from rowlock.schema import upgrade
 from tests.store import test_explain as explain
 from tests.store.test_explain import MODES, MOST_STEPS, ROWS

@@ -24,6 +24,7 @@ from rowlock import (
     TaskScheduler,
 )
 from rowlock._events import Event, LoopFailed, LoopRecovered
+from rowlock._store.database import HintKind
 from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.sqlite.watch import InotifyWatcher
 from tests.support.helpers import eventually
@@ -122,9 +123,7 @@ async def test_the_log_of_the_file_itself_is_watched(
         woken = asyncio.Event()
 
         async def watch() -> float:
-            return await store.database.watch(
-                lambda task_type: None, lambda holder: None, lambda: None, woken.set
-            )
+            return await store.database.watch(frozenset(HintKind), lambda hint: None, woken.set)
 
         while await watch() < 3000:
             pass
@@ -160,7 +159,7 @@ async def test_what_would_be_lost_is_refused(sqlite_url: str, how: str) -> None:
     path = path_of(sqlite_url)
     queue = TaskQueue(sqlite_url, poll_interval=50, sweep_interval=50)
     events: list[Event] = []
-    queue._events.subscribe(events.append)
+    queue.runtime.events.subscribe(events.append)
     await queue.open()
     scheduler = TaskScheduler(queue)
     await queue.register_handler("quick", "tests.support.loop_handlers", "quick")

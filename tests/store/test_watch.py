@@ -18,6 +18,7 @@ import pytest
 
 from rowlock._events import Event
 from rowlock._loop import Loop
+from rowlock._store.database import Hint, HintKind
 from rowlock._store.sqlite import watch as _changes
 from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.sqlite.watch import _REST, InotifyWatcher, StatWatcher
@@ -60,10 +61,10 @@ class Watching:
 
     async def _watch(self) -> float:
         return await self._store.database.watch(
-            self._wake, lambda holder: None, lambda: None, self._loop.wake
+            frozenset({HintKind.WORK}), self._heard, self._loop.wake
         )
 
-    def _wake(self, task_type: str | None) -> None:
+    def _heard(self, hint: Hint) -> None:
         self.woken += 1
 
     @asynccontextmanager
@@ -227,9 +228,7 @@ async def test_an_idle_file_is_not_read(
 
         async def nothing_read() -> bool:
             before = reads
-            await store.database.watch(
-                lambda task_type: None, lambda holder: None, lambda: None, lambda: None
-            )
+            await store.database.watch(frozenset(HintKind), lambda hint: None, lambda: None)
             return reads == before
 
         await eventually(nothing_read)

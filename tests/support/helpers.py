@@ -38,7 +38,7 @@ def hold_claims(
         what is set when there is something to tell, and the gate.
     """
     taken, gate = asyncio.Event(), asyncio.Event()
-    claim = queue._worker_store.database._claim
+    claim = queue.runtime.worker_store.database._claim
 
     async def held(*arguments: Any, **options: Any) -> Any:
         rows = await claim(*arguments, **options)
@@ -47,5 +47,5 @@ def hold_claims(
             await gate.wait()
         return rows
 
-    monkeypatch.setattr(queue._worker_store.database, "_claim", held)
+    monkeypatch.setattr(queue.runtime.worker_store.database, "_claim", held)
     return taken, gate

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import rowlock
 from rowlock import HandlerOptions, ScheduledTaskTime, models
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 SOURCE = Path(rowlock.__file__).parent
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -28,8 +28,8 @@ def usage(tmp_path: Path) -> Path:
     """A folder with the usages and the README's code, and nothing that says how to check it."""
     folder = tmp_path / "usage"
     folder.mkdir()
-    shutil.copy(TESTS / "typed_usage.py", folder)
-    readme = (TESTS.parent / "README.md").read_text("utf-8")
+    shutil.copy(ROOT / "tests/support/typed_usage.py", folder)
+    readme = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
     assert len(blocks) >= 3
     for number, block in enumerate(blocks):

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import pytest
 
 from rowlock import HandlerOptions, InvalidArgumentError, SizeLimits, Task, TaskQueue, TaskStatus
+from rowlock._client.hints import Hints
 from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._events import Events
 from rowlock._executors.handler import Handler
@@ -23,8 +24,9 @@ from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
 from rowlock._worker.pool import Job, Pool
+from rowlock._worker.settings import WorkerSettings
 from rowlock._worker.slot_pool import SlotPool
-from rowlock._worker.worker import Worker, WorkerSettings
+from rowlock._worker.worker import Worker
 from tests.support import cancel_handlers
 from tests.support.cancel_handlers import START_GATE
 from tests.support.helpers import eventually, hold_claims
@@ -511,20 +513,20 @@ async def test_a_request_while_the_claim_is_under_way(
     """Fails where the hint is dropped because the worker does not yet know what it holds."""
     hints: list[str | None] = []
     looks = 0
-    hint_cancel, watch = Worker.hint_cancel, Worker.watch
+    hint_cancel, hear = Worker.hint_cancel, Hints.hear
 
     def hinted(worker: Worker, holder: str | None) -> None:
         hints.append(holder)
         hint_cancel(worker, holder)
 
-    async def watched(worker: Worker) -> float:
+    async def watched(hints: Hints) -> float:
         nonlocal looks
-        delay = await watch(worker)
+        delay = await hear(hints)
         looks += 1
         return delay
 
     monkeypatch.setattr(Worker, "hint_cancel", hinted)
-    monkeypatch.setattr(Worker, "watch", watched)
+    monkeypatch.setattr(Hints, "hear", watched)
     # No extension of a lease, which on SQLite is a hint by itself.
     async with two_nodes(database, poll_interval=NEVER, lease=NEVER) as (node, other):
         await node.register_handler("t", HANDLERS, "polite_async")
@@ -533,8 +535,8 @@ async def test_a_request_while_the_claim_is_under_way(
         task_id = await other.create("t", asking(marks), retain_for=-1)
         await taken.wait()
         assert await other.cancel(task_id, running=True)
-        assert node._worker is not None
-        holder, before = node._worker.holder, looks
+        assert node.runtime.worker is not None
+        holder, before = node.runtime.worker.holder, looks
         # On SQLite the hint names nobody; of two looks the second began after the request.
         await eventually(lambda: holder in hints or looks >= before + 2, timeout=TIMEOUT)
         gate.set()
@@ -553,7 +555,7 @@ async def test_a_busy_worker_looks_no_longer_than_it_has_to(database: str) -> No
         limits=SizeLimits(),
     )
     async with open_store(database) as store:
-        worker = Worker(store, Events(), settings, lambda _: False)
+        worker = Worker(store, Events(), settings, lambda _: False, print)
         worker.hint_cancel(None)
         for _ in range(8):
             job = Job(await insert_and_claim(store), time.monotonic(), cast(Pool, None))

@@ -96,10 +96,10 @@ async def test_a_stop_goes_on_to_its_end(database: str, how: str) -> None:
         await asyncio.sleep(0)
     async with asyncio.timeout(20):
         await stopping
-    assert queue._worker is None
+    assert queue.runtime.worker is None
     async with asyncio.timeout(20):
         await queue.close()
-    assert queue._opened is None
+    assert queue.runtime._opened is None
     async with queue:
         await queue.create("t")
 

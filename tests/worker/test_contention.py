@@ -101,8 +101,8 @@ async def finishing(
 
 def waits(queue: TaskQueue) -> bool:
     """Whether somebody waits for a turn."""
-    assert queue._worker is not None
-    return bool(queue._worker._gate._lock._waiters)
+    assert queue.runtime.worker is not None
+    return bool(queue.runtime.worker._gate._lock._waiters)
 
 
 @pytest.mark.parametrize("crowded", [True, False])
@@ -158,7 +158,7 @@ async def test_large_results_are_written_in_several_batches(
     monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: False)
     async with finishing(database, monkeypatch) as (queue, watched):
         await queue.create_many(NewTask("t", "x" * 20, retain_for=-1) for _ in range(5))
-        worker = queue._worker
+        worker = queue.runtime.worker
         assert worker is not None
         await eventually(lambda: len(worker._outcomes) == 6)
         watched.gate.set()

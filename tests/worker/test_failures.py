@@ -305,8 +305,8 @@ async def test_a_failed_attempt_is_logged(database: str, caplog: pytest.LogCaptu
     async with TaskQueue(database) as queue:
         await queue.register_handler("fails", __name__, "fails")
         await queue.start()
-        assert queue._worker is not None
-        holder = queue._worker.holder
+        assert queue.runtime.worker is not None
+        holder = queue.runtime.worker.holder
         task_id = await queue.create("fails", retry_count=1, retry_interval=20, retain_for=-1)
         await ended(queue, task_id)
         await eventually(lambda: len(records(caplog, task_id)) == 2)

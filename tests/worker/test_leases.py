@@ -235,9 +235,9 @@ async def test_what_a_worker_has_lost_its_own_sweeper_takes(database: str) -> No
     async with TaskQueue(database, sweep_interval=50, retry_interval=0, stop_timeout=100) as queue:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
-        assert queue._worker is not None
+        assert queue.runtime.worker is not None
         task_id = await queue.create("t", 60, retain_for=-1)
-        worker = queue._worker
+        worker = queue.runtime.worker
         await eventually(lambda: worker._held)
         (job,) = worker._held.values()
         worker.lose(job)
@@ -269,7 +269,7 @@ async def test_a_worker_that_cannot_have_a_connection_for_its_leases_does_not_st
         )
         with pytest.raises(SchemaError):
             await queue.start()
-        assert queue._worker is None
+        assert queue.runtime.worker is None
 
 
 async def test_a_worker_on_sqlite_keeps_its_tasks_while_another_program_has_the_lock(
@@ -282,8 +282,8 @@ async def test_a_worker_on_sqlite_keeps_its_tasks_while_another_program_has_the_
     async with TaskQueue(sqlite_url, lease=1000, sweep_interval=100, stop_timeout=100) as queue:
         await queue.register_handler("t", __name__, "waits")
         await queue.start()
-        assert queue._worker is not None
-        worker = queue._worker
+        assert queue.runtime.worker is not None
+        worker = queue.runtime.worker
         task_id = await queue.create("t", 60, retain_for=-1)
         await eventually(lambda: worker._held)
         (job,) = worker._held.values()

@@ -226,7 +226,7 @@ async def test_many_reports_are_few_writes(
             writes.append(len(reports))
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store.attempts, "progress", counted)
+        monkeypatch.setattr(node.runtime.worker_store.attempts, "progress", counted)
         await node.register_handler("t", **handler_of("reports_often", kind))
         await node.start()
         task = await ended(other, await other.create("t", 10_000, retain_for=-1))
@@ -248,8 +248,8 @@ async def test_a_thread_that_lost_its_task_is_told(database: str, marks: Path, h
         if how == "remove":
             assert await other.remove(task_id)
         else:
-            assert node._worker is not None
-            assert await store.attempts.release(node._worker.holder, [(task_id, 1)])
+            assert node.runtime.worker is not None
+            assert await store.attempts.release(node.runtime.worker.holder, [(task_id, 1)])
         try:
             await seen(marks / "LeaseLostError")
         finally:
@@ -377,7 +377,7 @@ async def test_a_database_that_is_away_for_a_while(
                 raise DatabaseUnavailableError("away")
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store.attempts, "progress", away_twice)
+        monkeypatch.setattr(node.runtime.worker_store.attempts, "progress", away_twice)
         await node.register_handler("t", **handler_of("reports", kind))
         await node.start()
         task_id = await other.create("t", asking(marks, value=1), retain_for=-1)
@@ -404,7 +404,7 @@ async def test_an_outcome_waits_for_a_progress_that_cannot_be_stored(
                 raise DatabaseUnavailableError("away")
             return await progress(holder, reports, **options)
 
-        monkeypatch.setattr(node._worker_store.attempts, "progress", away_twice)
+        monkeypatch.setattr(node.runtime.worker_store.attempts, "progress", away_twice)
         await node.register_handler("t", HANDLERS, "report_and_end_async")
         await node.start()
         task = await ended(other, await other.create("t", 2, retain_for=-1))

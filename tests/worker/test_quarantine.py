@@ -76,10 +76,10 @@ async def test_nothing_begins_beside_the_last_try(database: str) -> None:
         suspect, others = await create(queue, database, lost=BOUND - 1)
         await queue.start()
         await eventually(begun)
-        assert queue._worker is not None
+        assert queue.runtime.worker is not None
         for _ in range(5):
-            queue._worker.hint(None)
-            await queue._worker.claim()
+            queue.runtime.worker.hint(None)
+            await queue.runtime.worker.claim()
         assert begun() == {suspect}
         assert await states(database, "status, lost_workers") == [("pending", 0)]
         worker_handlers.gate.set()
@@ -95,7 +95,7 @@ async def test_nothing_begins_until_its_outcome_is_written(database: str) -> Non
     """Fails where others begin as soon as its handler has returned: it would be lost with them."""
     async with open_queue(database, poll_interval=60_000, notify=False) as queue:
         suspect, others = await create(queue, database, lost=BOUND - 1)
-        store, writing, may_write = queue._worker_store, asyncio.Event(), asyncio.Event()
+        store, writing, may_write = queue.runtime.worker_store, asyncio.Event(), asyncio.Event()
         finish = store.attempts.finish
 
         async def late(*arguments: Any, **options: Any) -> Any:
@@ -107,10 +107,10 @@ async def test_nothing_begins_until_its_outcome_is_written(database: str) -> Non
         worker_handlers.gate.set()
         await queue.start()
         await writing.wait()
-        assert queue._worker is not None
+        assert queue.runtime.worker is not None
         for _ in range(5):
-            queue._worker.hint(None)
-            await queue._worker.claim()
+            queue.runtime.worker.hint(None)
+            await queue.runtime.worker.claim()
         assert begun() == {suspect}
         may_write.set()
         await eventually(lambda: len(begun()) == 1 + len(others))
@@ -232,10 +232,10 @@ async def test_a_try_that_has_not_begun_is_still_alone(
         await queue.start()
         await eventually(lambda: suspect in begun())
         others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
-        assert queue._worker is not None
+        assert queue.runtime.worker is not None
         for _ in range(5):
-            queue._worker.hint(None)
-            await queue._worker.claim()
+            queue.runtime.worker.hint(None)
+            await queue.runtime.worker.claim()
         assert begun() == {suspect}
         worker_handlers.gate.set()
         await eventually(lambda: begun() == {suspect, *others})
@@ -267,7 +267,10 @@ async def test_what_could_not_be_put_back_is_held(
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
-        release, claim = queue._worker_store.attempts.release, queue._worker_store.database._claim
+        release, claim = (
+            queue.runtime.worker_store.attempts.release,
+            queue.runtime.worker_store.database._claim,
+        )
         claims = 0
         seen: list[tuple[int, int, int]] = []
 
@@ -277,14 +280,14 @@ async def test_what_could_not_be_put_back_is_held(
             return await claim(*arguments, **options)
 
         async def fail_at_first(*arguments: Any, **options: Any) -> Any:
-            assert queue._worker is not None
-            seen.append((claims, len(queue._worker._held), len(begun())))
+            assert queue.runtime.worker is not None
+            seen.append((claims, len(queue.runtime.worker._held), len(begun())))
             if len(seen) <= 3:
                 raise failing
             return await release(*arguments, **options)
 
-        monkeypatch.setattr(queue._worker_store.database, "_claim", counted)
-        monkeypatch.setattr(queue._worker_store.attempts, "release", fail_at_first)
+        monkeypatch.setattr(queue.runtime.worker_store.database, "_claim", counted)
+        monkeypatch.setattr(queue.runtime.worker_store.attempts, "release", fail_at_first)
         await queue.start()
         if isinstance(failing, asyncio.CancelledError):
             await eventually(lambda: seen)
@@ -303,18 +306,18 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
     """Fails where an extension that comes after the release is taken for a lost lease."""
     async with open_queue(database) as queue:
         suspect, _ = await create(queue, database, lost=BOUND - 1)
-        release = queue._worker_store.attempts.release
+        release = queue.runtime.worker_store.attempts.release
 
         async def refused_meanwhile(
             holder: str, attempts: list[tuple[str, int]], **options: Any
         ) -> Any:
             released = await release(holder, attempts, **options)
-            assert queue._worker is not None
+            assert queue.runtime.worker is not None
             for attempt in attempts:
-                queue._worker.lose(queue._worker._held[attempt])
+                queue.runtime.worker.lose(queue.runtime.worker._held[attempt])
             return released
 
-        monkeypatch.setattr(queue._worker_store.attempts, "release", refused_meanwhile)
+        monkeypatch.setattr(queue.runtime.worker_store.attempts, "release", refused_meanwhile)
         await queue.start()
         await eventually(lambda: suspect in begun())
         worker_handlers.gate.set()

@@ -156,7 +156,7 @@ async def test_a_stale_attempt_writes_nothing(database: str) -> None:
         await eventually(lambda: worker_handlers.started == [(task_id, 1), (task_id, 2)])
 
         lost: list[AttemptLost] = []
-        queue._events.subscribe(
+        queue.runtime.events.subscribe(
             lambda event: lost.append(event) if isinstance(event, AttemptLost) else None
         )
         worker_handlers.gates[1].set()
@@ -300,7 +300,7 @@ async def test_what_was_claimed_begins_before_anything_is_asked_for(database: st
     async with TaskQueue(database) as queue:
         await queue.register_handler("t", __name__, "says")
         await queue.start()
-        store = queue._worker._store  # type: ignore[union-attr]
+        store = queue.runtime.worker._store  # type: ignore[union-attr]
         database_of, next_due = store.database, store.database.next_due
         claim = database_of.claim_to_run
 
@@ -355,14 +355,14 @@ async def test_no_claim_of_an_unregistered_type_is_under_way(
     async with open_queue(database) as queue:
         await queue.register_handler("t", HANDLERS, "echo")
         await queue.start()
-        claim = queue._worker_store.database._claim
+        claim = queue.runtime.worker_store.database._claim
 
         async def slow_claim(*arguments: Any, **options: Any) -> Any:
             sent.set()
             await gate.wait()
             return await claim(*arguments, **options)
 
-        monkeypatch.setattr(queue._worker_store.database, "_claim", slow_claim)
+        monkeypatch.setattr(queue.runtime.worker_store.database, "_claim", slow_claim)
         await queue.create("t", 1)
         await sent.wait()
         unregistering = asyncio.create_task(queue.unregister_handler("t"))

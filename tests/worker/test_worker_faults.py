@@ -78,7 +78,7 @@ async def test_two_attempts_of_one_task_in_one_batch(database: str) -> None:
     worker_handlers.gates.update({1: asyncio.Event(), 2: asyncio.Event()})
     async with open_queue(database, lease=60_000) as queue, open_store(database) as store:
         await queue.start()
-        worker = queue._worker
+        worker = queue.runtime.worker
         assert worker is not None
         await store.tasks.insert(new_row(type="t", retain_for=0, run_at=None))
         (first,) = await store.database.claim(worker.holder, {"t": 1}, 1000)
@@ -143,7 +143,9 @@ async def test_a_pool_takes_no_more_than_it_can_begin(database: str) -> None:
 
 def hurried(*queues: TaskQueue) -> list[Any]:
     async def again(queue: TaskQueue) -> None:
-        await eventually(lambda: queue._worker is None or queue._worker.stopping is not None)
+        await eventually(
+            lambda: queue.runtime.worker is None or queue.runtime.worker.stopping is not None
+        )
         await queue.stop()
 
     return [again(queue) for queue in queues]
@@ -176,14 +178,14 @@ async def test_what_waits_behind_a_slow_task_is_not_kept_from_others(database: s
         await queue.start()
         await queue.create_many(NewTask("t", 0) for _ in range(500))
         await eventually(lambda: len(worker_handlers.started) == 500, timeout=30)
-        await eventually(lambda: not queue._worker._held, timeout=30)  # type: ignore[union-attr]
+        await eventually(lambda: not queue.runtime.worker._held, timeout=30)  # type: ignore[union-attr]
         await queue.create_many(
             NewTask("t", 60.0 if n == 0 else 0.9, priority=-n) for n in range(60)
         )
         await eventually(lambda: len(worker_handlers.started) >= 503, timeout=30)
         await other.register_handler("u", HANDLERS, "sleep_seconds", options=options)
         await other.start()
-        worker = queue._worker
+        worker = queue.runtime.worker
         assert worker is not None
         # It keeps what runs, and no more than begins in a second.
         await eventually(lambda: len(worker._held) <= 4, timeout=10)
@@ -324,7 +326,7 @@ async def test_an_answer_that_does_not_come_is_no_failure(
         await queue.start()
         task = await ended(queue, await queue.create("t", 1, retain_for=-1))
         # The answer to the second try is to have come before the worker stops.
-        worker = queue._worker
+        worker = queue.runtime.worker
         assert worker is not None
         await eventually(lambda: not worker._outcomes)
         assert await queue.get(task.id) == task

@@ -18,12 +18,14 @@ class Home:
     Attributes:
         changing: held by whoever opens, starts, stops or closes the queue.
         held: what a fork of the process must not close.
+        entered: whether it is inside `async with` of the queue.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.changing = asyncio.Lock()
         self.held: set[object] = set()
+        self.entered = False
         self._process = os.getpid()
         _homes.add(self)
 

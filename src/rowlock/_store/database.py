@@ -20,8 +20,9 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager
 from datetime import datetime
+from enum import StrEnum
 from functools import update_wrapper
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -79,6 +80,33 @@ class KeyTakenError(RowlockError):
 
 class NoRoomForHintsError(Exception):
     """The server has no room for another notification."""
+
+
+class HintKind(StrEnum):
+    """What a hint is about."""
+
+    WORK = "work"
+    """There is a task of a type, the value."""
+    CANCEL = "cancel"
+    """Somebody has asked to cancel a task of a holder, the value."""
+    SCHEDULES = "schedules"
+    """Scheduled tasks have changed."""
+
+
+class Hint(NamedTuple):
+    """What one process tells others. It may be lost, and is never the truth.
+
+    Attributes:
+        kind: what it is about.
+        value: which; None for any.
+    """
+
+    kind: HintKind
+    value: str | None = None
+
+
+Heard = Callable[[str | None], None]
+"""What is called with the value of a hint."""
 
 
 class _OnDatabase(Protocol):
@@ -312,39 +340,29 @@ class Database(ABC):
     @abstractmethod
     async def watch(
         self,
-        wake: Callable[[str | None], None],
-        cancel_requested: Callable[[str | None], None],
-        rescheduled: Callable[[], None],
+        kinds: frozenset[HintKind],
+        heard: Callable[[Hint], None],
         look: Callable[[], None],
     ) -> float:
         """Look for what others did; return the seconds until the next look.
 
         Args:
-            wake: called with the type that there may be work for, None for any.
-            cancel_requested: called with the holder of tasks to be cancelled, None for any.
-            rescheduled: called when scheduled tasks may have changed.
+            kinds: the hints that are wanted.
+            heard: called with each of them.
             look: called in the loop when the next look is due before the seconds are over.
         """
 
     @abstractmethod
     async def unwatch(self) -> None:
-        """Forget the last look."""
+        """Forget the last look, and give back what it took."""
 
     @abstractmethod
-    async def hint(self, types: Iterable[str]) -> None:
-        """Tell other processes that work of these types was created."""
+    async def hint(self, hints: Iterable[Hint]) -> None:
+        """Tell other processes."""
 
     @abstractmethod
-    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
+    async def hint_on(self, connection: AsyncConnection, hints: Iterable[Hint]) -> None:
         """Tell other processes as soon as the caller's transaction is committed."""
-
-    @abstractmethod
-    async def hint_cancel(self, holder: str) -> None:
-        """Tell a holder, in whichever process, to look which of its tasks are to be cancelled."""
-
-    @abstractmethod
-    async def hint_schedules(self) -> None:
-        """Tell other processes that scheduled tasks have changed."""
 
 
 def no_schema(url: URL) -> SchemaError:

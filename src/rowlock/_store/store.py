@@ -37,4 +37,5 @@ class Store:
 
     def for_worker(self) -> Store:
         """Return the same for a worker in this loop; see `Database.for_worker`."""
-        return Store(self.database.for_worker(), self.policy)
+        database = self.database.for_worker()
+        return self if database is self.database else Store(database, self.policy)

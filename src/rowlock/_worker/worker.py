@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from math import inf
@@ -25,7 +24,6 @@ from rowlock._events import (
     HookFailed,
     OutcomeRefused,
     RowUnreadable,
-    SchedulesChanged,
     TaskChanged,
     WorkerStopped,
 )
@@ -34,7 +32,7 @@ from rowlock._executors.handler import Handler
 from rowlock._ids import new_id
 from rowlock._loop import Loop
 from rowlock._rows import HeldRow, TaskRow
-from rowlock._store.database import MOST_OF_A_CLAIM
+from rowlock._store.database import MOST_OF_A_CLAIM, Heard, Hint, HintKind
 from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
 from rowlock._worker.concurrent_pool import ConcurrentPool
@@ -44,10 +42,11 @@ from rowlock._worker.leases import LeaseThread, lock_timeout
 from rowlock._worker.pool import Job, Pool
 from rowlock._worker.progress import Reports
 from rowlock._worker.quarantine import Quarantine
+from rowlock._worker.settings import WorkerSettings
 from rowlock._worker.slot_pool import SlotPool
 from rowlock._worker.sweeper import Sweeper
 from rowlock.errors import DatabaseError, DatabaseUnavailableError, InvalidPayloadError
-from rowlock.models import SizeLimits, Task, TaskStatus
+from rowlock.models import Task, TaskStatus
 
 FINISH_BATCH = 1000
 # No statement is to take long to make and to send, however large the results are.
@@ -66,18 +65,6 @@ _LOOK_AGAIN = 1.0
 _CANCEL_GAP = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How a worker behaves; every time is in seconds."""
-
-    lease: float
-    sweep_interval: float
-    poll_interval: float
-    stop_timeout: float
-    notify: bool
-    limits: SizeLimits
-
-
 def new_holder() -> str:
     """Return a name for this start of this process that no other start has."""
     return f"{socket.gethostname()[:64]}:{os.getpid()}:{new_id()[-12:]}"
@@ -91,6 +78,7 @@ class Worker:
         events: where changes and troubles are emitted.
         settings: how it behaves.
         observed: tells whether anybody wants the changes of a type.
+        send: gives a hint to other processes.
     """
 
     def __init__(
@@ -99,14 +87,20 @@ class Worker:
         events: Events,
         settings: WorkerSettings,
         observed: Callable[[str], bool],
+        send: Callable[[Hint], None],
     ) -> None:
         self.holder = new_holder()
         self.stopping: Background | None = None
+        self.hears: Mapping[HintKind, Heard] = {
+            HintKind.WORK: self.hint,
+            HintKind.CANCEL: self.hint_cancel,
+        }
         self._store = store
         self._events = events
         self._settings = settings
         self._lease = int(settings.lease * 1000)
         self._observed = observed
+        self._send = send
         # Of who starts the worker; handlers that are registered later run in no other.
         self._context = contextvars.copy_context()
         self._pools: dict[str, Pool] = {}
@@ -141,7 +135,6 @@ class Worker:
         self._finishes = Loop("finish", self.finish, events.emit)
         self._reports = Reports(store.attempts, self.holder, events)
         self._cancels = Loop("cancel", self.handle_cancel_requests, events.emit)
-        self._watches = Loop("watch", self.watch, events.emit)
         self._sweeper = Sweeper(store.sweep, events, settings.sweep_interval, settings.lease, self)
         self._leases = LeaseThread(
             self, store.sibling(lock_timeout(settings.lease)), events, settings.lease
@@ -170,8 +163,6 @@ class Worker:
             self._cancels,
             self._sweeper.loop,
         ]
-        if self._settings.notify:
-            loops.append(self._watches)
         for loop in loops:
             loop.start()
 
@@ -183,8 +174,7 @@ class Worker:
             await asyncio.to_thread(self._leases.stop)
 
     async def _drain(self) -> None:
-        await self._end(self._claims, self._watches, self._sweeper.loop)
-        await self._store.database.unwatch()
+        await self._end(self._claims, self._sweeper.loop)
         pools = [*self._pools.values(), *self._retired]
         await self._put_back([job for pool in pools for job in pool.take_waiting()])
         closing = asyncio.create_task(_close(pools))
@@ -418,15 +408,6 @@ class Worker:
         else:
             self._events.emit(TaskChanged(task))
 
-    async def watch(self) -> float:
-        """Look once for work that other processes created."""
-        return await self._store.database.watch(
-            self.hint, self.hint_cancel, self._rescheduled, self._watches.wake
-        )
-
-    def _rescheduled(self) -> None:
-        self._events.emit(SchedulesChanged())
-
     def hook_failed(self, task_type: str, error: BaseException) -> None:
         """A worker of the type could not start, or failed at its end."""
         self._events.emit(HookFailed(task_type, error))
@@ -479,8 +460,8 @@ class Worker:
         self._ends["released"] += len(released)
         for task in released:
             self._events.emit(TaskChanged(task))
-        if released and self._settings.notify:
-            await self._store.database.hint({task.type for task in released})
+        for task_type in {task.type for task in released}:
+            self._send(Hint(HintKind.WORK, task_type))
 
     # Finishing.
 

@@ -147,7 +147,7 @@ async def _queue_of(found: Any, target: str) -> TaskQueue:
             raise _raised(target, error) from error
     if not isinstance(found, TaskQueue):
         raise InvalidArgumentError(f"target: {target} returned {_kind(found)}, not a TaskQueue")
-    if not found._handlers and not found._services:
+    if not found.task_types and not found.has_scheduler:
         raise InvalidArgumentError(
             f"target: no handler is registered with {target}, and no scheduler is made for it: "
             "there is nothing to run"
@@ -205,8 +205,8 @@ async def _start(found: Any, target: str) -> TaskQueue:
         "started in process %d on %s, %s",
         os.getpid(),
         type(asyncio.get_running_loop()).__module__.partition(".")[0],
-        f"task types {', '.join(sorted(queue._handlers))}"
-        if queue._handlers
+        f"task types {', '.join(queue.task_types)}"
+        if queue.task_types
         else "no handlers: it triggers scheduled tasks and runs none",
     )
     return queue

@@ -19,6 +19,8 @@ from rowlock._rows import NewRow
 from rowlock._store.database import (
     LOCK_TIMEOUT,
     Database,
+    Hint,
+    HintKind,
     KeyTakenError,
     NoRoomForHintsError,
     NoTableError,
@@ -48,8 +50,11 @@ HEALTH_CHECK = 10.0
 HEALTH_TIMEOUT = 4.0
 # Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
 _WORKERS = 5
-CANCEL_CHANNEL = "rowlock_cancel"
-SCHEDULE_CHANNEL = "rowlock_schedule"
+CHANNELS = {
+    HintKind.WORK: CHANNEL,
+    HintKind.CANCEL: "rowlock_cancel",
+    HintKind.SCHEDULES: "rowlock_schedule",
+}
 
 # A process that is stopped in the midst of it must not hold its locks for ever.
 _BEGIN_TOGETHER = f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
@@ -65,7 +70,8 @@ _BEGIN_SORTED = (
 _claims = claims(DIALECT, text(CLAIMABLE))
 _next_due = DIALECT.compile(text(NEXT_DUE))
 _NOTIFY = (
-    "SELECT pg_notify(:channel, hint){} FROM unnest(CAST(CAST(:hints AS text) AS text[])) AS hint"
+    "SELECT pg_notify(channel, hint){} FROM unnest(CAST(CAST(:channels AS text) AS text[]),"
+    " CAST(CAST(:hints AS text) AS text[])) AS told (channel, hint)"
 )
 _notify_on = text(_NOTIFY.format(""))
 # A hint may be lost, so its transaction does not wait for the disk.
@@ -123,6 +129,8 @@ class PostgresDatabase(Database):
             connect_timeout=connect_timeout(self.url),
         )
         self._positions = ClaimPositions()
+        # What the driver calls, of each kind that the connection listens for.
+        self._callbacks: dict[HintKind, Callable[..., None]] = {}
 
     async def open(self) -> None:
         self.revision = await self.read(self._verify())
@@ -176,36 +184,39 @@ class PostgresDatabase(Database):
 
     async def watch(
         self,
-        wake: Callable[[str | None], None],
-        cancel_requested: Callable[[str | None], None],
-        rescheduled: Callable[[], None],
+        kinds: frozenset[HintKind],
+        heard: Callable[[Hint], None],
         look: Callable[[], None],
     ) -> float:
-        """Keep one connection listening; a hint names a type, or the holder of a task."""
+        """Keep one connection listening."""
         if self._listening is not None and not await self._is_alive(self._listening):
             await self._stop_listening()
-        if self._listening is None:
-            if self._listener is None:
-                self._listener = self._connections.others(most=1, fewest=1)
-            with translated(self.url):
-                fetch = await self._listener.take()
-                try:
-                    driver = fetch.driver
-                    async with asyncio.timeout(HEALTH_TIMEOUT):
-                        await driver.add_listener(CHANNEL, lambda *args: wake(args[3]))
-                        await driver.add_listener(
-                            CANCEL_CHANNEL, lambda *args: cancel_requested(args[3])
-                        )
-                        await driver.add_listener(SCHEDULE_CHANNEL, lambda *args: rescheduled())
-                except BaseException:
-                    await self._listener.discard(fetch)
-                    raise
-            self._listening = fetch
-            # What was done while nobody listened gave no hint.
-            wake(None)
-            cancel_requested(None)
-            rescheduled()
+        if self._listener is None:
+            self._listener = self._connections.others(most=1, fewest=1)
+        new = kinds - self._callbacks.keys()
+        with translated(self.url):
+            if self._listening is None:
+                self._listening = await self._listener.take()
+            try:
+                async with asyncio.timeout(HEALTH_TIMEOUT):
+                    await self._listen(self._listening, kinds, heard)
+            except BaseException:
+                await self._stop_listening()
+                raise
+        # What was done while nobody listened gave no hint.
+        for kind in new:
+            heard(Hint(kind))
         return HEALTH_CHECK
+
+    async def _listen(
+        self, listening: Fetch, kinds: frozenset[HintKind], heard: Callable[[Hint], None]
+    ) -> None:
+        for kind in self._callbacks.keys() - kinds:
+            await listening.driver.remove_listener(CHANNELS[kind], self._callbacks.pop(kind))
+        for kind in kinds - self._callbacks.keys():
+            callback = _callback(kind, heard)
+            await listening.driver.add_listener(CHANNELS[kind], callback)
+            self._callbacks[kind] = callback
 
     async def unwatch(self) -> None:
         await self._stop_listening()
@@ -225,24 +236,18 @@ class PostgresDatabase(Database):
 
     async def _stop_listening(self) -> None:
         listening, self._listening = self._listening, None
+        self._callbacks.clear()
         if listening is not None and self._listener is not None:
             await self._listener.discard(listening)
 
-    async def hint(self, types: Iterable[str]) -> None:
-        await self._send(CHANNEL, types)
-
-    async def hint_cancel(self, holder: str) -> None:
-        await self._send(CANCEL_CHANNEL, [holder])
-
-    async def hint_schedules(self) -> None:
-        await self._send(SCHEDULE_CHANNEL, [""])
-
-    async def _send(self, channel: str, hints: Iterable[str]) -> None:
+    async def hint(self, hints: Iterable[Hint]) -> None:
+        channels, values = _told(hints)
         async with self._session() as fetch:
-            await fetch(_notify, {"channel": channel, "hints": list(hints)})
+            await fetch(_notify, {"channels": channels, "hints": values})
 
-    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        await connection.execute(_notify_on, {"channel": CHANNEL, "hints": as_array(types)})
+    async def hint_on(self, connection: AsyncConnection, hints: Iterable[Hint]) -> None:
+        channels, values = map(as_array, _told(hints))
+        await connection.execute(_notify_on, {"channels": channels, "hints": values})
 
     async def bulk_insert(
         self,
@@ -321,6 +326,15 @@ class PostgresDatabase(Database):
         with translated(self.url):
             async with self._connections.session(begin) as fetch:
                 yield fetch
+
+
+def _callback(kind: HintKind, heard: Callable[[Hint], None]) -> Callable[..., None]:
+    return lambda *args: heard(Hint(kind, args[3] or None))
+
+
+def _told(hints: Iterable[Hint]) -> tuple[list[str], list[str]]:
+    given = list(hints)
+    return [CHANNELS[hint.kind] for hint in given], [hint.value or "" for hint in given]
 
 
 async def _drive(operation: Operation[T], fetch: Fetch) -> T:

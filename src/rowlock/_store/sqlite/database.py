@@ -27,6 +27,8 @@ from rowlock._store.database import (
     MOST_BYTES_OF_A_CLAIM,
     MOST_OF_A_CLAIM,
     Database,
+    Hint,
+    HintKind,
     KeyTakenError,
     NoTableError,
     Operation,
@@ -180,12 +182,11 @@ class SqliteDatabase(Database):
 
     async def watch(
         self,
-        wake: Callable[[str | None], None],
-        cancel_requested: Callable[[str | None], None],
-        rescheduled: Callable[[], None],
+        kinds: frozenset[HintKind],
+        heard: Callable[[Hint], None],
         look: Callable[[], None],
     ) -> float:
-        """Look whether another connection has committed anything."""
+        """Look whether another connection has committed anything, which may be of any kind."""
         if self._watcher is None:
             self._watcher = watcher_of(self._file, look)
         seconds = await self._watcher.spin_seconds()
@@ -196,9 +197,8 @@ class SqliteDatabase(Database):
         )
         if version != self._seen_version:
             self._seen_version = version
-            wake(None)
-            cancel_requested(None)
-            rescheduled()
+            for kind in kinds:
+                heard(Hint(kind))
         return self._watcher.pause()
 
     def for_caller(self) -> AbstractContextManager[None]:
@@ -217,16 +217,10 @@ class SqliteDatabase(Database):
             self._watcher.close()
             self._watcher = None
 
-    async def hint(self, types: Iterable[str]) -> None:
+    async def hint(self, hints: Iterable[Hint]) -> None:
         """Do nothing: others see the change of the file."""
 
-    async def hint_on(self, connection: AsyncConnection, types: Iterable[str]) -> None:
-        """Do nothing: others see the change of the file."""
-
-    async def hint_cancel(self, holder: str) -> None:
-        """Do nothing: others see the change of the file."""
-
-    async def hint_schedules(self) -> None:
+    async def hint_on(self, connection: AsyncConnection, hints: Iterable[Hint]) -> None:
         """Do nothing: others see the change of the file."""
 
     async def transaction(self, operation: Operation[T]) -> T:
