@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import multiprocessing
 import time
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, wait
 from statistics import median
 
@@ -17,7 +16,7 @@ from rowlock import HandlerOptions, NewTask, SizeLimits, TaskQueue, TaskStatus
 from rowlock._endings import HandlerResult
 from rowlock._executors.handler import Handler
 from rowlock._rows import TaskRow
-from rowlock._worker.pool import Job
+from rowlock._worker.pool import Job, Owner
 from rowlock._worker.slot_pool import SlotPool
 
 _PAYLOAD = '{"padding":"' + "x" * 86 + '"}'
@@ -136,16 +135,16 @@ def _standard(executor: ProcessPoolExecutor, tasks: int) -> float:
 
 
 async def _rowlock(tasks: int, workers: int) -> float:
-    owner = _Owner(workers)
-    await owner.drain(workers * 500)  # starts the processes, and measures how long a task takes
+    drained = _Drain(workers)
+    await drained.drain(workers * 500)  # starts the processes, and measures how long a task takes
     began = time.perf_counter()
-    await owner.drain(tasks)
+    await drained.drain(tasks)
     rate = tasks / (time.perf_counter() - began)
-    await owner.pool.close()
+    await drained.pool.close()
     return rate
 
 
-class _Owner:
+class _Drain:
     """What the worker is to a pool, with a counter in the place of the database."""
 
     def __init__(self, workers: int) -> None:
@@ -155,34 +154,37 @@ class _Owner:
             "nothing_at_all",
             HandlerOptions(executor="process", max_worker_count=workers),
         )
-        self.pool = SlotPool(handler, SizeLimits(), self)
+        owner = Owner(
+            finished=self._finished,
+            progressed=lambda job: None,
+            refill=self._refill,
+            give_back=_refuse,
+            hook_failed=_refuse,
+        )
+        self.pool = SlotPool(handler, SizeLimits(), owner)
         self._left = self._open = 0
         self._done = asyncio.Event()
 
     async def drain(self, tasks: int) -> None:
         self._left = self._open = tasks
         self._done.clear()
-        self.refill("t")
+        self._refill("t")
         await self._done.wait()
 
-    def refill(self, task_type: str) -> None:
+    def _refill(self, task_type: str) -> None:
         for _ in range(min(self._left, self.pool.room())):
             self._left -= 1
             self.pool.submit(Job(_ROW, time.monotonic(), self.pool))
 
-    def finished(self, job: Job, ending: HandlerResult) -> None:
+    def _finished(self, job: Job, ending: HandlerResult) -> None:
         assert ending.error is None, ending
         self._open -= 1
         if not self._open:
             self._done.set()
 
-    def progressed(self, job: Job) -> None: ...
 
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        raise AssertionError
-
-    def hook_failed(self, task_type: str, error: BaseException) -> None:
-        raise error
+def _refuse(*arguments: object) -> None:
+    raise AssertionError(arguments)
 
 
 _ROW = TaskRow(

@@ -153,7 +153,7 @@ async def first():
     task_id = await queue.create("waits", retain_for=-1)
     (row,) = await queue._store.database.claim(queue.runtime.worker.holder, {"waits": 1}, 1000)
     job = Job(row, time.monotonic(), None)
-    queue.runtime.worker._held[job.key] = job
+    queue.runtime.worker.held.jobs[job.key] = job
     return task_id
 
 async def refused(how):
@@ -386,7 +386,7 @@ async def test_a_start_during_a_stop_waits_for_it(database: str) -> None:
         await queue.start()
         first = queue.runtime.worker
         stopping = asyncio.create_task(queue.stop())
-        await eventually(lambda: first is not None and first.stopping is not None)
+        await eventually(lambda: first is not None and first.stopping)
         await asyncio.gather(queue.start(), queue.start())
         assert stopping.done()
         assert queue.runtime.worker not in (None, first)
@@ -408,7 +408,7 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
     await queue.start()
     worker = queue.runtime.worker
     stopping = asyncio.create_task(queue.stop())
-    await eventually(lambda: worker is not None and worker.stopping is not None)
+    await eventually(lambda: worker is not None and worker.stopping)
     scheduler = TaskScheduler(queue)
     called: list[int] = []
     await scheduler.add_task("s", [ScheduledTaskTime(interval_days=1)], lambda: called.append(1))

@@ -468,7 +468,7 @@ async def test_a_task_that_its_worker_never_read_costs_no_try(sqlite_url: str) -
 
         worker = queue.runtime.worker
         assert worker is not None
-        await eventually(lambda: worker._pools["t"].running, timeout=LONG)
+        await eventually(lambda: worker.pools.by_type["t"].running, timeout=LONG)
         os.kill(pid, signal.SIGKILL)
         assert (await ended(queue, task_id)).status == "success"
 

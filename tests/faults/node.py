@@ -23,8 +23,8 @@ from rowlock._store.attempts import Attempts
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.sweep import Sweep
+from rowlock._worker.held import Held
 from rowlock._worker.leases import LeaseThread
-from rowlock._worker.worker import Worker
 from tests.faults import crash, variants
 from tests.faults.ledger import VARIABLE, Ledger
 from tests.support import pgbouncer as _pgbouncer
@@ -114,11 +114,11 @@ def stall_leases() -> None:
     async def nothing(self: LeaseThread) -> float:
         return 0.1
 
-    async def nobody(self: Worker, keys: object) -> None:
+    async def nobody(self: Held, keys: object) -> None:
         pass
 
     LeaseThread.extend = nothing  # type: ignore[method-assign]
-    Worker.extend = nobody  # type: ignore[method-assign]
+    Held.extend = nobody  # type: ignore[method-assign]
 
 
 async def run(arguments: argparse.Namespace, ledger: Ledger) -> None:

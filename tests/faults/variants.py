@@ -29,11 +29,11 @@ from rowlock._store.sqlite import database as _sqlite
 from rowlock._store.tables import task
 from rowlock._store.tasks import Tasks
 from rowlock._worker import sweeper as _sweeper
+from rowlock._worker.held import Held
 from rowlock._worker.leases import LeaseThread
 from rowlock._worker.pool import Job, Pool
 from rowlock._worker.quarantine import Quarantine
 from rowlock._worker.sweeper import Sweeper
-from rowlock._worker.worker import Worker
 
 VARIABLE = "ROWLOCK_TEST_VARIANT"
 
@@ -99,10 +99,10 @@ def acknowledge_early() -> None:
 def keep_leases() -> None:
     """Go on with tasks whose lease cannot be extended."""
 
-    def keep(self: Worker, job: Job) -> None:
+    def keep(self: Held, job: Job) -> None:
         pass
 
-    patch(Worker, "lose", keep)
+    patch(Held, "lose", keep)
 
 
 def trust_listener() -> None:
@@ -198,7 +198,11 @@ def forget_at_once() -> None:
 
 def never_alone() -> None:
     """Let other tasks run beside the last try of one that has lost its workers."""
-    patch(Quarantine, "choose", lambda self, jobs: None)
+
+    async def admit_all(self: Quarantine, jobs: list[Job], clear_for: object) -> list[Job]:
+        return jobs
+
+    patch(Quarantine, "admit", admit_all)
 
 
 def misread_read_only() -> None:
@@ -241,7 +245,7 @@ def hoard() -> None:
 
 def sweep_own() -> None:
     """Take from this process what it holds, once its lease has run out."""
-    patch(Worker, "holds", lambda self, key: False)
+    patch(Held, "holds", lambda self, key: False)
 
 
 def sudden() -> None:

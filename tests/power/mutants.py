@@ -149,7 +149,7 @@ MUTANTS = (
         "a lost reply taken for a failure",
         (
             (
-                "src/rowlock/_worker/worker.py",
+                "src/rowlock/_worker/finishes.py",
                 "        except DatabaseUnavailableError:\n            raise\n"
                 "        except Exception as error:\n            return await self._write_one",
                 "        except Exception as error:\n            return await self._write_one",

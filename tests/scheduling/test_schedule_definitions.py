@@ -365,9 +365,7 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
         await TaskScheduler(queue).add_task("slow", [once()], slow)
         await begun.wait()
         stopping = asyncio.ensure_future(queue.stop())
-        await eventually(
-            lambda: queue.runtime.worker is not None and queue.runtime.worker.stopping is not None
-        )
+        await eventually(lambda: queue.runtime.worker is not None and queue.runtime.worker.stopping)
         late = TaskScheduler(queue)
         await late.add_task("late", [once()], lambda due: calls.append(due))
         assert not late._triggers._started

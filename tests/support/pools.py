@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from rowlock._endings import HandlerResult
 from rowlock._rows import TaskRow
+from rowlock._worker import pool as _pool
 from rowlock._worker.pool import Job, Pool
 
 
@@ -22,7 +22,7 @@ def job_for(pool: Pool, **given: Any) -> Job:
     return Job(task_row(**given), time.monotonic(), pool)
 
 
-class Owner:
+class Owner(_pool.Owner):
     """Notes what a pool tells its worker."""
 
     def __init__(self) -> None:
@@ -30,18 +30,13 @@ class Owner:
         self.given_back: list[Job] = []
         self.failures: list[BaseException] = []
         self.refills = 0
+        super().__init__(
+            finished=lambda job, ending: self.endings.append((job, ending)),
+            progressed=lambda job: None,
+            refill=self._refilled,
+            give_back=self.given_back.extend,
+            hook_failed=lambda task_type, error: self.failures.append(error),
+        )
 
-    def finished(self, job: Job, ending: HandlerResult) -> None:
-        self.endings.append((job, ending))
-
-    def progressed(self, job: Job) -> None:
-        pass
-
-    def refill(self, task_type: str) -> None:
+    def _refilled(self, task_type: str) -> None:
         self.refills += 1
-
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        self.given_back.extend(jobs)
-
-    def hook_failed(self, task_type: str, error: BaseException) -> None:
-        self.failures.append(error)

@@ -22,11 +22,11 @@ from rowlock._executors.messages import pack
 from rowlock._rows import TaskRow
 from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
+from rowlock._worker.cancels import Cancels
 from rowlock._worker.concurrent_pool import ConcurrentPool
+from rowlock._worker.held import Held
 from rowlock._worker.pool import Job, Pool
-from rowlock._worker.settings import WorkerSettings
 from rowlock._worker.slot_pool import SlotPool
-from rowlock._worker.worker import Worker
 from tests.support import cancel_handlers
 from tests.support.cancel_handlers import START_GATE
 from tests.support.helpers import eventually, hold_claims
@@ -513,11 +513,11 @@ async def test_a_request_while_the_claim_is_under_way(
     """Fails where the hint is dropped because the worker does not yet know what it holds."""
     hints: list[str | None] = []
     looks = 0
-    hint_cancel, hear = Worker.hint_cancel, Hints.hear
+    hint, hear = Cancels.hint, Hints.hear
 
-    def hinted(worker: Worker, holder: str | None) -> None:
+    def hinted(cancels: Cancels, holder: str | None) -> None:
         hints.append(holder)
-        hint_cancel(worker, holder)
+        hint(cancels, holder)
 
     async def watched(hints: Hints) -> float:
         nonlocal looks
@@ -525,7 +525,7 @@ async def test_a_request_while_the_claim_is_under_way(
         looks += 1
         return delay
 
-    monkeypatch.setattr(Worker, "hint_cancel", hinted)
+    monkeypatch.setattr(Cancels, "hint", hinted)
     monkeypatch.setattr(Hints, "hear", watched)
     # No extension of a lease, which on SQLite is a hint by itself.
     async with two_nodes(database, poll_interval=NEVER, lease=NEVER) as (node, other):
@@ -546,21 +546,14 @@ async def test_a_request_while_the_claim_is_under_way(
 
 async def test_a_busy_worker_looks_no_longer_than_it_has_to(database: str) -> None:
     """Fails where it looks again for as long as it holds anything that was claimed just now."""
-    settings = WorkerSettings(
-        lease=60,
-        sweep_interval=60,
-        poll_interval=60,
-        stop_timeout=1,
-        notify=False,
-        limits=SizeLimits(),
-    )
     async with open_store(database) as store:
-        worker = Worker(store, Events(), settings, lambda _: False, print)
-        worker.hint_cancel(None)
+        held = Held("me", store.attempts, Events(), 60_000)
+        cancels = Cancels(store.attempts, held, Events(), 60)
+        cancels.hint(None)
         for _ in range(8):
             job = Job(await insert_and_claim(store), time.monotonic(), cast(Pool, None))
-            worker._held[job.key] = job
-            if await worker.handle_cancel_requests():
+            held.jobs[job.key] = job
+            if await cancels.handle_cancel_requests():
                 return
     pytest.fail("it looks for ever")
 

@@ -102,7 +102,7 @@ async def finishing(
 def waits(queue: TaskQueue) -> bool:
     """Whether somebody waits for a turn."""
     assert queue.runtime.worker is not None
-    return bool(queue.runtime.worker._gate._lock._waiters)
+    return bool(queue.runtime.worker.claims._gate._lock._waiters)
 
 
 @pytest.mark.parametrize("crowded", [True, False])
@@ -154,13 +154,13 @@ async def test_large_results_are_written_in_several_batches(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if only their number bounds a batch."""
-    monkeypatch.setattr("rowlock._worker.worker.FINISH_LENGTH", 30)
+    monkeypatch.setattr("rowlock._worker.finishes.FINISH_LENGTH", 30)
     monkeypatch.setattr(CpuPressure, "is_crowded", lambda self: False)
     async with finishing(database, monkeypatch) as (queue, watched):
         await queue.create_many(NewTask("t", "x" * 20, retain_for=-1) for _ in range(5))
         worker = queue.runtime.worker
         assert worker is not None
-        await eventually(lambda: len(worker._outcomes) == 6)
+        await eventually(lambda: len(worker.finishes._outcomes) == 6)
         watched.gate.set()
 
         async def all_done() -> bool:

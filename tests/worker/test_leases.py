@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import Any, Self, cast
 
@@ -14,7 +15,9 @@ from rowlock import DatabaseUnavailableError, SchemaError, TaskQueue
 from rowlock._batch_size import StatementTooSlowError
 from rowlock._events import Events
 from rowlock._ids import new_id
+from rowlock._store.attempts import Attempts
 from rowlock._store.store import Store
+from rowlock._worker.held import Held
 from rowlock._worker.leases import _BACKOFF, _SHORTEST, LeaseThread, lock_timeout
 from rowlock._worker.pool import Job, Pool
 from tests.support.helpers import eventually
@@ -22,30 +25,21 @@ from tests.support.pools import task_row
 from tests.support.stores import execute
 
 
-class Holder:
-    """Holds jobs that it claimed one after the other."""
+class FakePool:
+    def discard(self, job: Job) -> None:
+        pass
 
-    holder = "h"
 
-    def __init__(self, lease: float) -> None:
-        now = time.monotonic()
-        pool = cast(Pool, None)
-        self.jobs = {Job(task_row(), now - lease * age / 1000, pool) for age in range(0, 900, 5)}
+def held(*ages: float) -> Held:
+    """Tasks that were claimed so many seconds ago."""
+    now = time.monotonic()
+    return hold(Job(task_row(id=new_id()), now - age, cast(Pool, FakePool())) for age in ages)
 
-    @classmethod
-    def of_tasks(cls, number: int, age: float) -> Holder:
-        """Holds so many tasks, claimed so many seconds ago."""
-        holder = cls(1.0)
-        then = time.monotonic() - age
-        holder.jobs = {Job(task_row(id=new_id()), then, cast(Pool, None)) for _ in range(number)}
-        return holder
 
-    def leased_before(self, age: float) -> list[Job]:
-        limit = time.monotonic() - age
-        return [job for job in self.jobs if job.leased_at <= limit]
-
-    def lose(self, job: Job) -> None:
-        self.jobs.discard(job)
+def hold(jobs: Iterable[Job]) -> Held:
+    found = Held("h", cast(Attempts, None), Events(), 1000)
+    found.jobs.update((job.key, job) for job in jobs)
+    return found
 
 
 class FakeStore:
@@ -70,12 +64,12 @@ class GoneStore(FakeStore):
 @pytest.mark.parametrize("lease", [1.0, 30.0])
 async def test_none_is_kept_that_runs_out_before_the_next_try_has_failed(lease: float) -> None:
     """Fails where a job is kept that reaches the limit while the thread backs off."""
-    holder = Holder(lease)
+    holder = held(*(lease * age / 1000 for age in range(0, 900, 5)))
     leases = LeaseThread(holder, cast(Store, GoneStore()), Events(), lease)
     with pytest.raises(DatabaseUnavailableError):
         await leases.extend()
     await asyncio.sleep(0)
-    oldest = time.monotonic() - min(job.leased_at for job in holder.jobs)
+    oldest = time.monotonic() - min(job.leased_at for job in holder.jobs.values())
     assert lease * 0.7 < oldest < lease * (1 - _BACKOFF) - _SHORTEST
 
 
@@ -91,12 +85,11 @@ class KeepingStore(FakeStore):
 @pytest.mark.parametrize("attempts", [(1, 2), (2, 1)])
 async def test_of_two_attempts_of_a_task_the_last_one_is_kept(attempts: tuple[int, int]) -> None:
     """Fails where one is kept because the other is: the answer names the task."""
-    holder = Holder(30)
     old = time.monotonic() - 15
-    holder.jobs = {Job(task_row(attempt=n), old, cast(Pool, None)) for n in attempts}
+    holder = hold(Job(task_row(attempt=n), old, cast(Pool, FakePool())) for n in attempts)
     await LeaseThread(holder, cast(Store, KeepingStore()), Events(), 30).extend()
     await asyncio.sleep(0)
-    assert [job.row.attempt for job in holder.jobs] == [2]
+    assert [job.row.attempt for job in holder.jobs.values()] == [2]
 
 
 class LockedStore(FakeStore):
@@ -118,14 +111,14 @@ async def test_what_somebody_has_locked_is_not_lost() -> None:
     Fails where it is not waited for, so that it is free for a moment and its lease has run out;
     and where others wait with it.
     """
-    holder, store = Holder.of_tasks(5, age=0.5), LockedStore()
+    holder, store = held(*[0.5] * 5), LockedStore()
     leases = LeaseThread(holder, cast(Store, store), Events(), 1.0)
     for _ in range(3):
         assert await leases.extend() == 0
         await asyncio.sleep(0)
     assert len(holder.jobs) == 5
     assert store.waits == [True, True, True]
-    holder.jobs |= Holder.of_tasks(1, age=0.5).jobs
+    holder.jobs.update(held(0.5).jobs)
     for _ in range(2):
         await leases.extend()
     assert store.waits[3:] == [False, True]
@@ -148,7 +141,7 @@ class SlowStore(FakeStore):
 
 async def test_what_is_too_slow_in_one_statement_is_extended_in_several() -> None:
     """Fails where the same statement is sent again."""
-    holder, store = Holder.of_tasks(100, age=15), SlowStore()
+    holder, store = held(*[15.0] * 100), SlowStore()
     leases = LeaseThread(holder, cast(Store, store), Events(), 30)
     for _ in range(10):
         with suppress(StatementTooSlowError):
@@ -156,14 +149,14 @@ async def test_what_is_too_slow_in_one_statement_is_extended_in_several() -> Non
             break
     await asyncio.sleep(0)
     assert len(holder.jobs) == 100
-    assert all(time.monotonic() - job.leased_at < 10 for job in holder.jobs)
+    assert all(time.monotonic() - job.leased_at < 10 for job in holder.jobs.values())
     assert store.sizes[0] == 100
     assert store.sizes[-1] <= 10
 
 
 async def test_a_worker_that_was_stopped_past_its_lease_tries_for_longer_than_a_moment() -> None:
     """Fails where what is left of the lease, which is nothing, is all the time that it has."""
-    holder = Holder.of_tasks(3, age=5)
+    holder = held(5, 5, 5)
     allowed: list[float] = []
 
     class TellingStore(FakeStore):
@@ -238,9 +231,9 @@ async def test_what_a_worker_has_lost_its_own_sweeper_takes(database: str) -> No
         assert queue.runtime.worker is not None
         task_id = await queue.create("t", 60, retain_for=-1)
         worker = queue.runtime.worker
-        await eventually(lambda: worker._held)
-        (job,) = worker._held.values()
-        worker.lose(job)
+        await eventually(lambda: worker.held.jobs)
+        (job,) = worker.held.jobs.values()
+        worker.held.lose(job)
         ago = "1" if database.startswith("sqlite") else "now() - interval '1 hour'"
         expired = f"UPDATE rowlock_task SET lease_until = {ago}"
         await execute(database, f"{expired} {RETURNING[database.split(':')[0]]}")
@@ -285,8 +278,8 @@ async def test_a_worker_on_sqlite_keeps_its_tasks_while_another_program_has_the_
         assert queue.runtime.worker is not None
         worker = queue.runtime.worker
         task_id = await queue.create("t", 60, retain_for=-1)
-        await eventually(lambda: worker._held)
-        (job,) = worker._held.values()
+        await eventually(lambda: worker.held.jobs)
+        (job,) = worker.held.jobs.values()
         with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
             other.isolation_level = None
             other.execute("BEGIN IMMEDIATE")
@@ -296,4 +289,4 @@ async def test_a_worker_on_sqlite_keeps_its_tasks_while_another_program_has_the_
         task = await queue.get(task_id)
         assert task is not None
         assert (task.status, task.attempt) == ("processing", 1)
-        assert worker._held
+        assert worker.held.jobs

@@ -12,11 +12,11 @@ import pytest
 
 from rowlock import HandlerOptions, NewTask, SizeLimits, TaskQueue, TaskStatus
 from rowlock._executors.handler import Handler
+from rowlock._worker import claims as _claims
 from rowlock._worker import pool as _pools
 from rowlock._worker import quarantine as _quarantine
-from rowlock._worker import worker as _worker
 from rowlock._worker.concurrent_pool import ConcurrentPool
-from rowlock._worker.pool import Pool
+from rowlock._worker.pool import Job, Pool
 from rowlock._worker.quarantine import Quarantine
 from tests.support import worker_handlers
 from tests.support.helpers import eventually
@@ -78,8 +78,8 @@ async def test_nothing_begins_beside_the_last_try(database: str) -> None:
         await eventually(begun)
         assert queue.runtime.worker is not None
         for _ in range(5):
-            queue.runtime.worker.hint(None)
-            await queue.runtime.worker.claim()
+            queue.runtime.worker.claims.hint(None)
+            await queue.runtime.worker.claims.claim()
         assert begun() == {suspect}
         assert await states(database, "status, lost_workers") == [("pending", 0)]
         worker_handlers.gate.set()
@@ -109,8 +109,8 @@ async def test_nothing_begins_until_its_outcome_is_written(database: str) -> Non
         await writing.wait()
         assert queue.runtime.worker is not None
         for _ in range(5):
-            queue.runtime.worker.hint(None)
-            await queue.runtime.worker.claim()
+            queue.runtime.worker.claims.hint(None)
+            await queue.runtime.worker.claims.claim()
         assert begun() == {suspect}
         may_write.set()
         await eventually(lambda: len(begun()) == 1 + len(others))
@@ -234,8 +234,8 @@ async def test_a_try_that_has_not_begun_is_still_alone(
         others = await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         assert queue.runtime.worker is not None
         for _ in range(5):
-            queue.runtime.worker.hint(None)
-            await queue.runtime.worker.claim()
+            queue.runtime.worker.claims.hint(None)
+            await queue.runtime.worker.claims.claim()
         assert begun() == {suspect}
         worker_handlers.gate.set()
         await eventually(lambda: begun() == {suspect, *others})
@@ -245,7 +245,7 @@ async def test_a_pile_of_last_tries_is_not_put_back_again_and_again(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where each claim takes all that is due, to put back all but one."""
-    monkeypatch.setattr(_quarantine, "_WARY", 60.0)
+    monkeypatch.setattr(_quarantine, "_ONE_BY_ONE", 60.0)
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(30))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
@@ -263,7 +263,7 @@ async def test_what_could_not_be_put_back_is_held(
 
     And where something begins or is claimed before it has been put back.
     """
-    monkeypatch.setattr(_worker, "_LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(_claims, "_LOOK_AGAIN", 0.1)
     async with open_queue(database) as queue:
         await queue.create_many(NewTask("quick", n, retain_for=-1) for n in range(5))
         await execute(database, f"UPDATE rowlock_task SET lost_workers = {BOUND - 1}")
@@ -281,7 +281,7 @@ async def test_what_could_not_be_put_back_is_held(
 
         async def fail_at_first(*arguments: Any, **options: Any) -> Any:
             assert queue.runtime.worker is not None
-            seen.append((claims, len(queue.runtime.worker._held), len(begun())))
+            seen.append((claims, len(queue.runtime.worker.held.jobs), len(begun())))
             if len(seen) <= 3:
                 raise failing
             return await release(*arguments, **options)
@@ -314,7 +314,7 @@ async def test_what_is_being_put_back_is_no_lost_attempt(
             released = await release(holder, attempts, **options)
             assert queue.runtime.worker is not None
             for attempt in attempts:
-                queue.runtime.worker.lose(queue.runtime.worker._held[attempt])
+                queue.runtime.worker.held.lose(queue.runtime.worker.held.jobs[attempt])
             return released
 
         monkeypatch.setattr(queue.runtime.worker_store.attempts, "release", refused_meanwhile)
@@ -340,8 +340,20 @@ async def test_who_is_alone(
 ) -> None:
     name = "echo" if executor == "async" else "in_thread"
     handler = Handler.resolve("t", HANDLERS, name, HandlerOptions(executor=executor))
-    job = job_for(ConcurrentPool(handler, SizeLimits(), Owner()), lost_workers=lost)
-    assert (Quarantine(bound).choose([job]) is job) == alone
+    pool = ConcurrentPool(handler, SizeLimits(), Owner())
+    other, job = job_for(pool, lost_workers=0), job_for(pool, lost_workers=lost)
+    held = {job.key: job}
+    quarantine = Quarantine(bound, held)
+
+    async def cleared(job: Job) -> bool:
+        return True
+
+    assert await quarantine.admit([other, job], cleared) == ([job] if alone else [other, job])
+    rows, seconds = quarantine.hold_back(100)
+    assert (rows, seconds > 0) == ((0, True) if alone else (100, False))
+    held.clear()
+    assert quarantine.ended() == alone
+    assert quarantine.hold_back(100) == (1 if alone else 100, 0.0)
 
 
 async def test_where_all_run_in_processes_nobody_is_alone(database: str, tmp_path: Path) -> None:

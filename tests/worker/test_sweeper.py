@@ -10,7 +10,8 @@ import pytest
 
 from rowlock._events import Events
 from rowlock._store.sweep import Sweep, Swept
-from rowlock._worker.sweeper import BATCH, Holder, Sweeper
+from rowlock._worker.held import Held
+from rowlock._worker.sweeper import BATCH, Sweeper
 from tests.support.helpers import eventually
 
 
@@ -42,7 +43,7 @@ class SlowStore:
 async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
     """Fails where the batch is what it was."""
     store = SlowStore(slow=2, quick=8)
-    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Held, store))
     await sweeper.sweep()
     first, second, third, *rest = store.limits
     assert first == BATCH
@@ -54,7 +55,7 @@ async def test_slow_batches_become_smaller_and_quick_ones_larger() -> None:
 
 async def test_what_a_batch_takes_is_remembered() -> None:
     store = SlowStore(slow=2, quick=0)
-    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 30, cast(Held, store))
     await sweeper.sweep()
     *_, last = store.limits
     await sweeper.sweep()
@@ -67,7 +68,7 @@ async def test_a_clock_that_was_set_makes_no_worker_lost(
 ) -> None:
     """Fails where what another process of the host holds is taken before it could extend it."""
     store = SlowStore(slow=0, quick=0)
-    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 0.3, cast(Holder, store))
+    sweeper = Sweeper(cast(Sweep, store), Events(), 60, 0.3, cast(Held, store))
     await sweeper.sweep()
     assert store.sweeps == 1
     clock = time.time

@@ -84,9 +84,9 @@ async def test_two_attempts_of_one_task_in_one_batch(database: str) -> None:
         (first,) = await store.database.claim(worker.holder, {"t": 1}, 1000)
         await store.attempts.release(worker.holder, [(first.id, 1)])
         (second,) = await store.database.claim(worker.holder, {"t": 1}, 60_000)
-        worker._outcomes += [success(second, "2"), success(first, "1")]
-        await worker.finish()
-        await worker.finish()
+        worker.finishes._outcomes += [success(second, "2"), success(first, "1")]
+        await worker.finishes.finish()
+        await worker.finishes.finish()
         assert await queue.get(first.id) is None
 
 
@@ -143,9 +143,7 @@ async def test_a_pool_takes_no_more_than_it_can_begin(database: str) -> None:
 
 def hurried(*queues: TaskQueue) -> list[Any]:
     async def again(queue: TaskQueue) -> None:
-        await eventually(
-            lambda: queue.runtime.worker is None or queue.runtime.worker.stopping is not None
-        )
+        await eventually(lambda: queue.runtime.worker is None or queue.runtime.worker.stopping)
         await queue.stop()
 
     return [again(queue) for queue in queues]
@@ -178,7 +176,7 @@ async def test_what_waits_behind_a_slow_task_is_not_kept_from_others(database: s
         await queue.start()
         await queue.create_many(NewTask("t", 0) for _ in range(500))
         await eventually(lambda: len(worker_handlers.started) == 500, timeout=30)
-        await eventually(lambda: not queue.runtime.worker._held, timeout=30)  # type: ignore[union-attr]
+        await eventually(lambda: not queue.runtime.worker.held.jobs, timeout=30)  # type: ignore[union-attr]
         await queue.create_many(
             NewTask("t", 60.0 if n == 0 else 0.9, priority=-n) for n in range(60)
         )
@@ -188,7 +186,7 @@ async def test_what_waits_behind_a_slow_task_is_not_kept_from_others(database: s
         worker = queue.runtime.worker
         assert worker is not None
         # It keeps what runs, and no more than begins in a second.
-        await eventually(lambda: len(worker._held) <= 4, timeout=10)
+        await eventually(lambda: len(worker.held.jobs) <= 4, timeout=10)
         await asyncio.gather(*(each.stop() for each in (queue, other)), *hurried(queue, other))
 
 
@@ -328,7 +326,7 @@ async def test_an_answer_that_does_not_come_is_no_failure(
         # The answer to the second try is to have come before the worker stops.
         worker = queue.runtime.worker
         assert worker is not None
-        await eventually(lambda: not worker._outcomes)
+        await eventually(lambda: worker.finishes.is_idle)
         assert await queue.get(task.id) == task
     assert (task.status, task.result, task.attempt) == ("success", 1, 1)
     assert lost

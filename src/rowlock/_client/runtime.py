@@ -228,7 +228,7 @@ class Runtime:
     @property
     def is_started(self) -> bool:
         """Whether it is started, and not being stopped."""
-        return self.worker is not None and self.worker.stopping is None
+        return self.worker is not None and not self.worker.stopping
 
     async def start(self) -> None:
         """Begin to run tasks; see `TaskQueue.start`."""
@@ -240,7 +240,7 @@ class Runtime:
         async with home.changing:
             store = self.store
             if (worker := self.worker) is not None:
-                if worker.stopping is None:
+                if not worker.stopping:
                     return
                 await self._end(home, worker)
             await self._start(home, store)
@@ -301,7 +301,7 @@ class Runtime:
             return
         home = self.checked_home()
         self._refuse_inside("stop")
-        if (worker := self.worker) is not None and worker.stopping is not None:
+        if (worker := self.worker) is not None and worker.stopping:
             worker.skip_grace()
             for service in self.services:
                 service.skip_grace()
@@ -324,24 +324,21 @@ class Runtime:
             )
 
     async def _end(self, home: Home, worker: Worker) -> None:
-        if worker.stopping is None:
-            worker.stopping = Background(lambda: self._stop(worker), "rowlock stop")
         try:
-            await worker.stopping.wait()
+            await worker.stop(self._stop_services)
         finally:
-            if worker.stopping.ended.done() and self.worker is worker:
+            if worker.stopped and self.worker is worker:
+                self.hints.unlisten(worker.hears)
                 self.worker = self.events.worker = None
                 home.held.discard(worker)
 
-    async def _stop(self, worker: Worker) -> None:
+    async def _stop_services(self) -> None:
         timeout = self.settings.stop_timeout
-        stops = (service.stop(timeout) for service in self.services)
         try:
-            await asyncio.gather(worker.stop(), *stops)
+            await asyncio.gather(*(service.stop(timeout) for service in self.services))
         finally:
-            for hears in (worker.hears, *(service.hears for service in self.services)):
-                self.hints.unlisten(hears)
-            self.events.emit(worker.tally())
+            for service in self.services:
+                self.hints.unlisten(service.hears)
 
 
 async def _close_stores(home: Home, *stores: Store) -> None:

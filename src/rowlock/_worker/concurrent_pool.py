@@ -79,7 +79,7 @@ class ConcurrentPool(Pool):
             if self._waiting:
                 self._start_worker()
         elif not self._scheduled:
-            # Once for all that a claim brings, or that end together.
+            # Once for all that a claim brings, or that end in the same turn.
             self._scheduled = True
             self._rests.clear()
             self.loop.call_soon(self._begin, context=self._context)
@@ -150,5 +150,5 @@ class ConcurrentPool(Pool):
     def _end(self, job: Job, ending: HandlerResult) -> None:
         self._running.pop(job, None)
         if not job.over:
-            self._finish(job, CANCELLED if job.told else ending)
+            self._finish(job, CANCELLED if job.cancelling else ending)
         self._wake()

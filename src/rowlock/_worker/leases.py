@@ -9,13 +9,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from math import inf
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rowlock._batch_size import BatchSize
 from rowlock._events import Event, Events
 from rowlock._loop import Loop
 from rowlock._store.database import LOCK_TIMEOUT
 from rowlock._store.store import Store
+from rowlock._worker.held import Held
 from rowlock._worker.pool import Job
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ _LAST = 0.9
 _BACKOFF = 0.05
 # A row that somebody has locked may cost the others this part of the lease.
 _LOCK_PART = 1 / 12
-# Seconds after which an idle connection is used, or a NAT or a balancer might forget it.
+# Seconds after which an idle connection is used: a NAT or a balancer might drop it.
 _KEEP_ALIVE = 10.0
 _MOST = 1000
 
@@ -37,26 +38,14 @@ def lock_timeout(lease: float) -> int:
     return min(LOCK_TIMEOUT, int(lease * 1000 * _LOCK_PART))
 
 
-class Holder(Protocol):
-    """Who holds the attempts."""
-
-    holder: str
-
-    def leased_before(self, age: float) -> list[Job]:
-        """Return the jobs whose lease is older than `age` seconds. Called by the thread."""
-
-    def lose(self, job: Job) -> None:
-        """An attempt no longer holds its task."""
-
-
 class LeaseThread:
     """Extends leases from a thread with a connection of its own.
 
     A handler that blocks the event loop must not lose its lease, nor those of its neighbours.
     """
 
-    def __init__(self, worker: Holder, store: Store, events: Events, lease: float) -> None:
-        self._worker = worker
+    def __init__(self, held: Held, store: Store, events: Events, lease: float) -> None:
+        self._held = held
         self._store = store
         self._size = BatchSize(_MOST)
         self._events = events
@@ -110,7 +99,7 @@ class LeaseThread:
         self._in_main(self._events.emit, event)
 
     def _in_main(self, function: Callable[[T], None], argument: T) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+        with suppress(RuntimeError):  # the loop is closed, and nobody is left to hear of it
             self._main.call_soon_threadsafe(function, argument)
 
     async def extend(self) -> float:
@@ -120,7 +109,7 @@ class LeaseThread:
             self._periodic.stop()
             return 0.0
         began = time.monotonic()
-        jobs = self._worker.leased_before(self._lease / 3)
+        jobs = self._held.leased_before(self._lease / 3)
         if not jobs:
             await self._keep_alive()
             return self._lease / 9
@@ -139,17 +128,17 @@ class LeaseThread:
             self._wait, self._locked = False, set()
             if not self._store.database.keeps_trying:
                 # Those too for which it would be time during the back-off.
-                for job in self._worker.leased_before(self._lease * (_LAST - _BACKOFF)):
-                    self._in_main(self._worker.lose, job)
+                for job in self._held.leased_before(self._lease * (_LAST - _BACKOFF)):
+                    self._in_main(self._held.lose, job)
             raise
         self._wait, self._locked = not locked, locked
         for job in jobs:
             if last[job.row.id] is not job:
-                self._in_main(self._worker.lose, job)
+                self._in_main(self._held.lose, job)
             elif job.row.id in kept:
                 job.leased_at = began
             elif job.row.id not in locked:  # nobody can take what somebody has locked
-                self._in_main(self._worker.lose, job)
+                self._in_main(self._held.lose, job)
         return 0.0 if locked else self._lease / 9
 
     async def _keep_alive(self) -> None:
@@ -172,7 +161,7 @@ class LeaseThread:
                 some, jobs = jobs[: self._size.rows], jobs[self._size.rows :]
                 with self._size.statement(len(some)):
                     extended, waiting = await self._store.attempts.extend(
-                        self._worker.holder,
+                        self._held.holder,
                         [(job.row.id, job.row.attempt) for job in some],
                         int(self._lease * 1000),
                         wait=wait,

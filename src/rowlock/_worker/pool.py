@@ -7,10 +7,11 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._executors.base import Executor
@@ -34,7 +35,7 @@ class Job:
         claimed_at: `time.monotonic()` when its claim began.
         leased_at: `time.monotonic()` when that, or the last extension of its lease, began.
         pool: the pool that it was given to.
-        told: its task is to be cancelled, and its handler has been told.
+        cancelling: its task is to be cancelled, and its handler knows.
         begun: its handler was called.
         over: its outcome is known, or nobody wants it any more.
         reported: it has a progress to take.
@@ -44,6 +45,7 @@ class Job:
     __slots__ = (
         "_progress",
         "begun",
+        "cancelling",
         "claimed_at",
         "leased_at",
         "over",
@@ -51,7 +53,6 @@ class Job:
         "reported",
         "row",
         "scheduled_for",
-        "told",
     )
 
     def __init__(self, row: HeldRow, claimed_at: float, pool: Pool) -> None:
@@ -59,7 +60,7 @@ class Job:
         self.claimed_at = self.leased_at = claimed_at
         self.pool = pool
         self.begun = False
-        self.told = False
+        self.cancelling = False
         self.over = False
         self._progress: str | None = None
         self.reported = False
@@ -73,7 +74,7 @@ class Job:
     @property
     def cancelled(self) -> bool:
         """Whether its handler should end."""
-        return self.told or self.over
+        return self.cancelling or self.over
 
     def report(self, progress: str) -> None:
         """Take a progress, from any thread; only the last one until it is taken counts."""
@@ -82,7 +83,7 @@ class Job:
         self._progress = progress
         if not self.reported:
             self.reported = True
-            with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+            with suppress(RuntimeError):  # the loop is closed, and nobody is left to hear of it
                 self.pool.loop.call_soon_threadsafe(self.pool.owner.progressed, self)
 
     def take_progress(self) -> str | None:
@@ -98,23 +99,23 @@ class Job:
             self.pool.kill(self)
 
 
-class Owner(Protocol):
-    """What a pool tells the worker that it belongs to."""
+@dataclass(slots=True)
+class Owner:
+    """What a pool calls of the worker that it belongs to.
 
-    def finished(self, job: Job, ending: HandlerResult) -> None:
-        """Take the ending of a job."""
+    Attributes:
+        finished: takes the ending of a job.
+        progressed: a job has a progress to take.
+        refill: there is room for more jobs of a type.
+        give_back: takes back jobs that have not begun: other processes may run them.
+        hook_failed: a worker of a type could not start, or its `shutdown_method` raised.
+    """
 
-    def progressed(self, job: Job) -> None:
-        """A job has a progress to take."""
-
-    def refill(self, task_type: str) -> None:
-        """There is room for more jobs."""
-
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        """Take back jobs that have not begun: other processes may run them."""
-
-    def hook_failed(self, task_type: str, error: BaseException) -> None:
-        """A worker could not start, or its `shutdown_method` raised."""
+    finished: Callable[[Job, HandlerResult], None]
+    progressed: Callable[[Job], None]
+    refill: Callable[[str], None]
+    give_back: Callable[[Iterable[Job]], None]
+    hook_failed: Callable[[str, BaseException], None]
 
 
 class Pool(ABC):
@@ -126,7 +127,7 @@ class Pool(ABC):
     Args:
         handler: what it runs.
         limits: sizes of what handlers return, raise and report.
-        owner: whom it tells.
+        owner: what it calls.
         places: how many jobs one worker runs at a time.
     """
 
@@ -222,7 +223,7 @@ class Pool(ABC):
         """Run a job as soon as there is a place, unless nobody wants that any more."""
         if job.over:
             return
-        if job.told:
+        if job.cancelling:
             self._finish(job, CANCELLED)
             return
         if not self._waiting:
@@ -280,9 +281,9 @@ class Pool(ABC):
 
         The handler has `cancel_timeout` to end by itself.
         """
-        if job.told or job.over:
+        if job.cancelling or job.over:
             return
-        job.told = True
+        job.cancelling = True
         if job in self._running:
             self._interrupt(job)
             self.loop.call_later(self.handler.options.cancel_timeout / 1000, self._give_up, job)
@@ -338,7 +339,7 @@ class Pool(ABC):
 
     @abstractmethod
     async def _work(self, executor: Executor) -> None:
-        """Run jobs in a worker that has started, until it is idle, worn, or the pool closes."""
+        """Run jobs in a worker that has started, until it is idle, used up, or the pool closes."""
 
     def _start_worker(self) -> None:
         # One at a time, and none beside those that stop: they have their places still.

@@ -1,4 +1,4 @@
-"""The progress that handlers report: the newest of each job, written together."""
+"""The progress that handlers report: the newest of each job, in one statement."""
 
 from __future__ import annotations
 
@@ -40,11 +40,16 @@ class Reports:
         self._writing = asyncio.Lock()
 
     def add(self, job: Job) -> None:
-        """Write the progress of a job with the next ones."""
+        """Write the progress of a job before the next outcomes."""
         self._jobs.add(job)
 
+    def progressed(self, job: Job) -> None:
+        """A job has a progress to store, which no outcome follows yet."""
+        self._jobs.add(job)
+        self.loop.wake()
+
     async def run_pass(self) -> float:
-        """Write once; what is reported meanwhile goes together next."""
+        """Write once; what is reported meanwhile is the next batch."""
         if self._locked:
             await self.write_locked()
         await self.write()

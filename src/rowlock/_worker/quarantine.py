@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from math import inf
 
 from rowlock._worker.pool import Job
 
-Held = Container[tuple[str, int]]
-
 # What brings its worker down mostly does so at once; and others wait meanwhile.
 _SECONDS = 5.0
-# Where one comes there are often more: a claim takes few for so long, or most would be put back.
-_WARY = 1.0
+# Where one comes there are often more: a claim takes one row of a type for so many seconds after
+# it, or most would be put back.
+_ONE_BY_ONE = 1.0
 # So often is a task alone in a worker, which may fail to start at first. What ends by itself, and
 # is tried again as often as it may, would else keep all others waiting.
 _CHANCES = 3
@@ -21,28 +20,63 @@ _MOST_KNOWN = 10_000
 
 
 class Quarantine:
-    """Gives a worker to one job at a time, for a while.
+    """Gives the worker to one job at a time, for a while.
 
     The task may be what brought its workers down: what began beside it would be lost with it. Or
     it is a good one that was lost with others, and would be with what began beside it, for the
     last time.
+
+    Args:
+        max_lost_workers: with so many lost workers a task ends as failed.
+        held: the keys of what the worker holds. What ran alone has ended when it is not in it: an
+            outcome that was not written would be lost, too.
     """
 
-    def __init__(self, max_lost_workers: int) -> None:
+    def __init__(self, max_lost_workers: int, held: Container[tuple[str, int]]) -> None:
         # Of one that never lost a worker nothing is known.
         self._last_try = max(1, max_lost_workers - 1)
+        self._held = held
         self._job: Job | None = None
         self._until = inf
-        self._wary_until = 0.0
+        self._one_by_one_until = 0.0
         self._chances: dict[str, int] = {}
 
-    @property
-    def wary(self) -> bool:
-        """Whether the next claim is likely to find one more that is to be alone."""
-        return time.monotonic() < self._wary_until
+    def hold_back(self, rows: int) -> tuple[int, float]:
+        """Return how many of `rows` rows of each type may be claimed, and when to look again.
 
-    def choose(self, jobs: Iterable[Job]) -> Job | None:
-        """Return the first job that is to be alone."""
+        Returns:
+            0 and the seconds, at most, for which a job is alone; else 1 or `rows`, and 0.
+        """
+        if (seconds := self._seconds_left()) > 0:
+            return 0, seconds
+        return (1 if time.monotonic() < self._one_by_one_until else rows), 0.0
+
+    async def admit(
+        self, jobs: list[Job], clear_for: Callable[[Job], Awaitable[bool]]
+    ) -> list[Job]:
+        """Return which of the claimed jobs may begin: all of them, or one that is to be alone.
+
+        Args:
+            jobs: that were claimed together.
+            clear_for: puts back all that has not begun but for one job, and returns whether that
+                is done. If it is not, none begins.
+        """
+        alone = self._choose(jobs)
+        if alone is None:
+            return jobs
+        if not await clear_for(alone):
+            return []
+        self._begin(alone)
+        return [alone]
+
+    def ended(self) -> bool:
+        """Whether the job that was alone has ended since the last call, or was put back."""
+        if self._job is None or self._job.key in self._held:
+            return False
+        self._end()
+        return True
+
+    def _choose(self, jobs: Iterable[Job]) -> Job | None:
         for job in jobs:
             lost = job.row.lost_workers
             if not isinstance(lost, int) or lost < self._last_try:  # SQLite stores anything
@@ -51,8 +85,7 @@ class Quarantine:
                 return job
         return None
 
-    def begin(self, job: Job) -> None:
-        """Let a job have the worker from now on."""
+    def _begin(self, job: Job) -> None:
         self._job = job
         self._until = inf
         left = self._chances.pop(job.row.id, _CHANCES)
@@ -60,14 +93,9 @@ class Quarantine:
             del self._chances[next(iter(self._chances))]
         self._chances[job.row.id] = left - 1
 
-    def left(self, held: Held) -> float:
-        """Return for how many seconds, at most, nothing else may begin.
-
-        Args:
-            held: what the worker holds. An outcome that was not written would be lost, too.
-        """
+    def _seconds_left(self) -> float:
         job = self._job
-        if job is None or self.ended(held):
+        if job is None or self.ended():
             return 0.0
         if self._until == inf:
             if not job.begun and not job.over:
@@ -76,15 +104,8 @@ class Quarantine:
         left = self._until - time.monotonic()
         if left <= 0:
             self._end()
-        return max(0.0, left)
-
-    def ended(self, held: Held) -> bool:
-        """Whether the job that had the worker has ended since, or was put back."""
-        if self._job is None or self._job.key in held:
-            return False
-        self._end()
-        return True
+        return left
 
     def _end(self) -> None:
         self._job = None
-        self._wary_until = time.monotonic() + _WARY
+        self._one_by_one_until = time.monotonic() + _ONE_BY_ONE

@@ -102,5 +102,5 @@ class SlotPool(Pool):
             return
         ending = ending or CANCELLED
         if not job.over:
-            self._finish(job, CANCELLED if job.told else ending)
+            self._finish(job, CANCELLED if job.cancelling else ending)
         await executor.wait_until_free()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from typing import Protocol
 
 from rowlock._batch_size import BatchSize, StatementTooSlowError
 from rowlock._events import Events, TaskChanged
 from rowlock._loop import Loop
 from rowlock._store.sweep import Sweep
 from rowlock._worker.failures import failure
+from rowlock._worker.held import Held
 
 BATCH = 500
 # A batch of the retention is to take about so many seconds: on SQLite nobody else can write
@@ -23,18 +22,6 @@ _SMALLEST = 10
 _STEP = 1.0
 
 
-class Holder(Protocol):
-    """The worker in whose process a sweeper runs."""
-
-    holder: str
-
-    def holds(self, key: tuple[str, int]) -> bool:
-        """Whether it goes on with an attempt."""
-
-    async def extend(self, keys: Iterable[tuple[str, int]]) -> None:
-        """Extend the leases of attempts."""
-
-
 class Sweeper:
     """Puts back what lost workers held, and deletes what is past its retention.
 
@@ -43,13 +30,13 @@ class Sweeper:
         events: where each task put back or ended is emitted.
         interval: seconds between two passes.
         lease: in seconds, of the workers.
-        worker: in whose process it runs.
+        held: what this process holds, which it does not put back.
     """
 
     def __init__(
-        self, sweep: Sweep, events: Events, interval: float, lease: float, worker: Holder
+        self, sweep: Sweep, events: Events, interval: float, lease: float, held: Held
     ) -> None:
-        self._worker = worker
+        self._held = held
         self._sweep = sweep
         self._events = events
         self._interval = interval
@@ -69,7 +56,7 @@ class Sweeper:
             limit = self._size.rows
             with self._size.statement(limit):
                 swept = await self._sweep.leases(
-                    limit, holder=self._worker.holder, holds=self._worker.holds
+                    limit, holder=self._held.holder, holds=self._held.holds
                 )
             for task in swept.changed:
                 if (failed := failure(task)) is not None:
@@ -77,7 +64,7 @@ class Sweeper:
                 self._events.emit(TaskChanged(task))
             if swept.spared:
                 # This process was kept from extending, or the clock was set.
-                await self._worker.extend(swept.spared)
+                await self._held.extend(swept.spared)
             full = swept.found == limit
         await self._prune()
         return self._interval
