@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from rowlock._executors.base import InLoop
+from rowlock._executors.in_loop import InLoop
 from rowlock._store.attempts import Attempts
 from rowlock._store.database import Operation
 from rowlock._store.postgres import connections as _connections

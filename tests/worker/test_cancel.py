@@ -18,7 +18,7 @@ from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._events import Events
 from rowlock._executors.handler import Handler
 from rowlock._executors.in_process import _Process
-from rowlock._executors.messages import pack
+from rowlock._executors.messages import CANCEL, RUN, pack
 from rowlock._rows import TaskRow
 from rowlock._store.ends import AttemptOutcome
 from rowlock._store.store import Store
@@ -594,16 +594,16 @@ async def test_a_process_that_is_told_at_once(
     send = _Process.send
     held: list[bytes] = []
 
-    def send_together(process: _Process, *parts: bytes) -> None:
+    def send_together(process: _Process, kind: bytes, *parts: bytes) -> None:
         # The two messages come to the child in one read, as they may if it is slow.
-        if parts[0] == b"run":
-            held[:] = [pack(*parts)]
+        if kind == RUN:
+            held[:] = [pack(kind, *parts)]
             asyncio.get_running_loop().call_soon(pool.cancel, job)
-        elif parts[0] == b"cancel":
+        elif kind == CANCEL:
             stdin: Any = process._transport.get_pipe_transport(0)
-            stdin.write(held.pop() + pack(*parts))
+            stdin.write(held.pop() + pack(kind, *parts))
         else:
-            send(process, *parts)
+            send(process, kind, *parts)
 
     monkeypatch.setattr(_Process, "send", send_together)
     owner = Owner()

@@ -1,28 +1,44 @@
-"""The main program of a worker process. Its parent, `_processes`, tells it what to run."""
+"""The main program of a worker process. Its parent, see `in_process`, sends it what to run."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from datetime import datetime
 from queue import SimpleQueue
 from typing import Any, NoReturn, cast
 
-from rowlock._endings import describe, raised, returned
+from rowlock._endings import describe
+from rowlock._executors.calling import call, own_context, prepare
 from rowlock._executors.context import RunningTask, importing, running_task
-from rowlock._executors.handler import Handler, result_of
+from rowlock._executors.handler import Handler
 from rowlock._executors.logs import forward
-from rowlock._executors.messages import Inbox, pack
-from rowlock._json import loads
+from rowlock._executors.messages import (
+    BEGUN,
+    CANCEL,
+    ENDED,
+    FAILED,
+    LOG,
+    PROGRESS,
+    READY,
+    RUN,
+    STOPPED,
+    Inbox,
+    Run,
+    Setup,
+    decode_run,
+    encode_ended,
+    pack,
+)
+from rowlock._executors.results import Results
 from rowlock.errors import LeaseLostError
 from rowlock.models import HandlerOptions, SizeLimits
 
@@ -76,10 +92,10 @@ class Child:
         inbox = Inbox()
         while data := os.read(self._input, 1 << 16):
             for kind, *parts in inbox.feed(data):
-                if kind == b"run":
+                if kind == RUN:
                     self._newest = _Run(self, parts)
                     self._messages.put(self._newest)
-                elif kind == b"cancel":
+                elif kind == CANCEL:
                     if self._newest is not None:
                         self._newest.cancel()
                 else:
@@ -92,7 +108,7 @@ class Child:
             os.killpg(self._pid, signal.SIGKILL)
         os._exit(1)
 
-    def send(self, run: _Run | None, *parts: bytes) -> None:
+    def send(self, run: _Run | None, kind: bytes, *parts: bytes) -> None:
         """Send a message; a run's only while it has not ended.
 
         Raises:
@@ -104,8 +120,8 @@ class Child:
             with self._sending:
                 if run is not None:
                     run.check()
-                    run.ended = parts[0] == b"ended"
-                self._write(pack(*parts))
+                    run.ended = kind == ENDED
+                self._write(pack(kind, *parts))
         finally:
             self._senders.discard(sender)
 
@@ -143,7 +159,7 @@ class Child:
                 time.sleep(_YIELD)
             try:
                 with self._sending:
-                    self._write(pack(b"log", record))
+                    self._write(pack(LOG, record))
             except OSError:
                 os._exit(1)
             written.release()
@@ -163,18 +179,21 @@ class Child:
             self._set_up(json.loads(setup))
             self._hook(self._handler.initialise)
         except BaseException as error:
-            self.send(None, b"failed", describe(error, "rowlock", SizeLimits()).encode())
+            self._fail(error, SizeLimits())
             self._exit(1)
-        self.send(None, b"ready", b"%d" % self._pid)
+        self.send(None, READY, b"%d" % self._pid)
         while isinstance(run := self._messages.get(), _Run):
             self._run(run)
         try:
             self._hook(self._handler.shutdown)
         except BaseException as error:
-            self.send(None, b"failed", describe(error, "rowlock", self._limits).encode())
+            self._fail(error, self._limits)
         else:
-            self.send(None, b"stopped")
+            self.send(None, STOPPED)
         self._exit(0)
+
+    def _fail(self, error: BaseException, limits: SizeLimits) -> None:
+        self.send(None, FAILED, describe(error, "rowlock", limits).encode())
 
     def _exit(self, code: int) -> NoReturn:
         if self._runner is not None:
@@ -186,7 +205,7 @@ class Child:
         # Not `sys.exit`, which would wait for the threads that handlers have left behind.
         os._exit(code)
 
-    def _set_up(self, setup: dict[str, Any]) -> None:
+    def _set_up(self, setup: Setup) -> None:
         if (stdout := setup["stdout"]) is not None:
             os.dup2(stdout, 1)
             os.close(stdout)
@@ -208,14 +227,13 @@ class Child:
             )
         finally:
             importing.reset(token)
+        self._results = Results(self._handler, self._limits)
 
     def _hook(self, function: Callable[[], Any] | None) -> None:
         if function is None:
             return
         try:
-            answer = self._context.run(function)
-            if inspect.isawaitable(answer):
-                self._in_loop(result_of(answer), self._context)
+            call(self._context, function, run_in_loop=self._in_loop)
         finally:
             self._end_fork()
 
@@ -224,7 +242,7 @@ class Child:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _in_loop(self, coroutine: Any, context: Context) -> Any:
+    def _in_loop(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         # One loop for the whole life, so that what the `initialise_method` opens can be used.
         if self._runner is None:
             self._runner = asyncio.Runner()
@@ -233,44 +251,39 @@ class Child:
     # One task.
 
     def _run(self, run: _Run) -> None:
-        self.send(run, b"begun")
+        self.send(run, BEGUN)
         self._tasks += 1
         error: BaseException | None = None
         try:
-            result = self._call(run, run.prepare(self._limits))
+            result = self._call(run)
         except BaseException as caught:
             # A handler that exits fails its attempt; it does not take a message with it.
             error = caught
-            ending = raised(caught, self._handler.source, self._limits)
+            ending = self._results.raised(caught)
         else:
-            ending = returned(result, self._handler.source, self._limits)
+            ending = self._results.returned(result)
         self._end_fork()
         with suppress(OSError):
             os.chdir(self._cwd)
-        self.send(
-            run,
-            b"ended",
-            (ending.result or "").encode(),
-            (ending.error or "").encode(),
-            b"" if ending.retry else b"final",
-            self._wear(error),
+        used_up = self._is_used_up(error)
+        self.send(run, ENDED, *encode_ended(ending, needs_replacement=used_up))
+
+    def _call(self, run: _Run) -> Any:
+        handler = self._handler
+        run.task, arguments = prepare(handler, run.read(), run, self._limits)
+        context = own_context(self._context, run.task)
+        if handler.is_async:
+            return self._in_loop(run.cancellable(_await(handler.function, *arguments)), context)
+        return call(
+            context,
+            handler.function,
+            *arguments,
+            run_in_loop=lambda coroutine, own: self._in_loop(run.cancellable(coroutine), own),
         )
 
-    def _call(self, run: _Run, running: RunningTask) -> Any:
-        handler = self._handler
-        arguments = (running.payload,) if handler.takes_payload else ()
-        context = self._context.copy()
-        context.run(running_task.set, running)
-        if handler.is_async:
-            return self._in_loop(run.cancellable(handler.function, *arguments), context)
-        answer = context.run(handler.function, *arguments)
-        if not inspect.isawaitable(answer):
-            return answer
-        return self._in_loop(run.cancellable(result_of, answer), context)
-
-    def _wear(self, error: BaseException | None) -> bytes:
+    def _is_used_up(self, error: BaseException | None) -> bool:
         options = self._handler.options
-        worn = (
+        return (
             # Who exits or has no memory left may have left anything half-done.
             issubclass(type(error), SystemExit | KeyboardInterrupt | MemoryError)
             or (
@@ -279,7 +292,10 @@ class Child:
             )
             or (options.max_memory is not None and _resident_bytes() > options.max_memory)
         )
-        return b"worn" if worn else b""
+
+
+async def _await(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await function(*arguments)
 
 
 class _Run:
@@ -294,24 +310,11 @@ class _Run:
         self._parts = parts
         self._coroutine: asyncio.Task[Any] | None = None
 
-    def prepare(self, limits: SizeLimits) -> RunningTask:
-        """Return what the handler sees of its task."""
-        id, type, attempt, payload, progress, schedule_id, scheduled_for = (
-            part.decode() for part in self._parts
-        )
-        if scheduled_for:
-            self.scheduled_for = datetime.fromisoformat(scheduled_for)
-        self.task = RunningTask(
-            id,
-            type,
-            int(attempt),
-            loads(payload or None),
-            progress or None,
-            schedule_id or None,
-            self,
-            limits,
-        )
-        return self.task
+    def read(self) -> Run:
+        """Return what the message says."""
+        message = decode_run(self._parts)
+        self.scheduled_for = message.scheduled_for
+        return message
 
     def check(self) -> None:
         """Raise LeaseLostError if it has ended."""
@@ -319,7 +322,7 @@ class _Run:
             raise LeaseLostError(f"the handler of task {self.task.id} has ended")
 
     def report(self, progress: str) -> None:
-        self._child.send(self, b"progress", progress.encode())
+        self._child.send(self, PROGRESS, progress.encode())
 
     def cancel(self) -> None:
         """Tell the handler. Called by the thread that reads."""
@@ -329,13 +332,14 @@ class _Run:
             with suppress(RuntimeError):  # its loop is closed
                 coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
 
-    async def cancellable(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call an `async def`."""
+    async def cancellable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Await what the handler runs in the loop, unless it is cancelled already."""
         self._coroutine = asyncio.current_task()
         try:
             if self.cancelled:
+                coroutine.close()
                 raise asyncio.CancelledError
-            return await function(*arguments)
+            return await coroutine
         finally:
             self._coroutine = None
 

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -172,22 +172,3 @@ def _binds(signature: inspect.Signature) -> bool:
     except TypeError:
         return False
     return True
-
-
-async def result_of(awaitable: Awaitable[Any]) -> Any:
-    """Return what anything that can be awaited gives: a runner takes nothing but coroutines."""
-    return await awaitable
-
-
-def takes_argument(function: Callable[..., Any]) -> bool:
-    """Tell whether a function can be called with one argument."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return True
-    positional = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    return any(parameter.kind in positional for parameter in parameters)

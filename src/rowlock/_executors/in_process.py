@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: the side of the parent. The other side is `_child`."""
+"""Handlers in processes of their own: the side of the parent. The other side is `child`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,35 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from rowlock._endings import HandlerResult, describe
+from rowlock._endings import HandlerResult
 from rowlock._executors import logs as _logs
 from rowlock._executors.base import Executor
 from rowlock._executors.context import Link
 from rowlock._executors.handler import Handler, elsewhere
-from rowlock._executors.messages import Inbox, pack
+from rowlock._executors.messages import (
+    BEGUN,
+    CANCEL,
+    ENDED,
+    FAILED,
+    LOG,
+    PROGRESS,
+    READY,
+    RUN,
+    SETUP,
+    STOP,
+    STOPPED,
+    Inbox,
+    Setup,
+    decode_ended,
+    encode_run,
+    pack,
+)
 from rowlock._executors.supervisor import KILL
 from rowlock._rows import HeldRow
 from rowlock.errors import WorkerProcessError
 from rowlock.models import SizeLimits, TaskError
 
-# Of a worker that was told to end: its `shutdown_method` may have connections to close.
+# Seconds that a worker process has to end: its `shutdown_method` may have connections to close.
 _STOP_TIMEOUT = 10.0
 _DRAIN_TIMEOUT = 1.0
 
@@ -60,8 +77,8 @@ class InProcess(Executor):
         finally:
             if stdout is not None:
                 os.close(stdout)
-        self._process.send(b"setup", _setup(self._handler, self._limits, stdout))
-        (pid,) = await self._process.answer(b"ready", "before its first task")
+        self._process.send(SETUP, _setup(self._handler, self._limits, stdout))
+        (pid,) = await self._process.answer(READY, "before its first task")
         self._process.pid = int(pid)
 
     async def run(self, row: HeldRow, link: Link) -> HandlerResult | None:
@@ -69,38 +86,27 @@ class InProcess(Executor):
         timeout = self._handler.options.timeout
         process.begun = False
         process.link = link
-        process.send(
-            b"run",
-            row.id.encode(),
-            row.type.encode(),
-            b"%d" % row.attempt,
-            _bytes(row.payload),
-            _bytes(row.progress),
-            _bytes(row.schedule_id),
-            b"" if link.scheduled_for is None else link.scheduled_for.isoformat().encode(),
-        )
+        process.send(RUN, *encode_run(row, link.scheduled_for))
         try:
+            answer = process.answer(ENDED, "while it ran the task")
             if timeout is None:
-                result, error, *flags = await process.answer(b"ended", "while it ran the task")
+                parts = await answer
             else:
                 async with asyncio.timeout(timeout / 1000):
-                    result, error, *flags = await process.answer(b"ended", "while it ran the task")
+                    parts = await answer
         except TimeoutError:
             self.kill()
-            return self._late()
+            return self._results.late()
         except WorkerProcessError as death:
             self._dead = True
-            if not process.begun:
-                return None
-            text = describe(death, self._handler.source, self._limits)
-            return HandlerResult(error=text, lost=True)
+            return self._results.lost(death) if process.begun else None
         finally:
             process.link = None
-        self._used_up = b"worn" in flags
-        return HandlerResult(_text(result), _text(error), retry=b"final" not in flags)
+        ending, self._used_up = decode_ended(parts)
+        return ending
 
     def interrupt(self) -> None:
-        self._started.send(b"cancel")
+        self._started.send(CANCEL)
 
     def kill(self) -> None:
         self._dead = True
@@ -110,10 +116,10 @@ class InProcess(Executor):
         process = self._started
         if self._dead or process.exiting:
             return
-        process.send(b"stop")
+        process.send(STOP)
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):
-                await process.answer(b"stopped", "while it shut down")
+                await process.answer(STOPPED, "while it shut down")
                 await process.exited()
         except TimeoutError:
             raise WorkerProcessError(
@@ -165,11 +171,11 @@ class _Process(asyncio.SubprocessProtocol):
         """Whether it has exited, or speaks no more."""
         return self._silent or self._code is not None
 
-    def send(self, *parts: bytes) -> None:
+    def send(self, kind: bytes, *parts: bytes) -> None:
         """Send a message; it is lost if the process has ended."""
         stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
         if not stdin.is_closing():
-            stdin.write(pack(*parts))
+            stdin.write(pack(kind, *parts))
 
     async def answer(self, kind: bytes, when: str) -> list[bytes]:
         """Wait for the one message that is due; return its other parts.
@@ -186,7 +192,7 @@ class _Process(asyncio.SubprocessProtocol):
             self._waiter = None
         if not message:
             raise WorkerProcessError(f"{self} {_how(self._code)} {when}")
-        if message[0] == b"failed":
+        if message[0] == FAILED:
             error = TaskError.model_validate_json(message[1])
             raise WorkerProcessError(
                 f"{self}: {error.name}: {error.message}\n{error.stack or ''}".rstrip()
@@ -226,13 +232,13 @@ class _Process(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         for message in self._inbox.feed(data):
-            if message[0] == b"begun":
+            if message[0] == BEGUN:
                 self.begun = True
-            elif message[0] == b"progress":
+            elif message[0] == PROGRESS:
                 if self.link is not None:
                     with suppress(Exception):  # lost: it is being killed
                         self.link.report(message[1].decode())
-            elif message[0] == b"log":
+            elif message[0] == LOG:
                 _logs.handle(message[1])
             elif self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(message)
@@ -307,19 +313,18 @@ def _command(task_type: str) -> Sequence[str]:
 def _setup(handler: Handler, limits: SizeLimits, stdout: int | None) -> bytes:
     module, _, method = handler.source.rpartition(".")
     module, main_path = elsewhere(module)
-    return json.dumps(
-        {
-            "stdout": stdout,
-            "argv": sys.argv,
-            "main_path": main_path,
-            "task_type": handler.task_type,
-            "module": module,
-            "method": method,
-            "options": handler.options.model_dump(),
-            "limits": limits.model_dump(),
-            "logging": _logs.settings(),
-        }
-    ).encode()
+    setup = Setup(
+        stdout=stdout,
+        argv=sys.argv,
+        main_path=main_path,
+        task_type=handler.task_type,
+        module=module,
+        method=method,
+        options=handler.options.model_dump(),
+        limits=limits.model_dump(),
+        logging=_logs.settings(),
+    )
+    return json.dumps(setup).encode()
 
 
 def _how(code: int | None) -> str:
@@ -330,11 +335,3 @@ def _how(code: int | None) -> str:
             name = "a signal"
         return f"was killed by {name} (signal {-code})"
     return f"exited with status {code}"
-
-
-def _bytes(text: str | None) -> bytes:
-    return b"" if text is None else text.encode()
-
-
-def _text(data: bytes) -> str | None:
-    return data.decode() if data else None

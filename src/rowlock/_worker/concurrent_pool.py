@@ -10,9 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from rowlock._endings import CANCELLED, HandlerResult, raised
-from rowlock._executors.base import Executor, InLoop
+from rowlock._endings import CANCELLED, HandlerResult
+from rowlock._executors.base import Executor
 from rowlock._executors.handler import Handler
+from rowlock._executors.in_loop import InLoop
 from rowlock._worker.pool import Job, Owner, Pool
 from rowlock.models import SizeLimits
 
@@ -132,7 +133,7 @@ class ConcurrentPool(Pool):
             ending = await executor.run(job.row, job)
         except BaseException as error:
             # Whatever it is, the task must not stay processing.
-            ending = raised(error, self.handler.source, self._limits)
+            ending = self._results.raised(error)
         self._took(time.monotonic() - began)
         self._end(job, ending)
 
@@ -145,7 +146,7 @@ class ConcurrentPool(Pool):
 
     def _never_began(self, job: Job, task: asyncio.Task[None]) -> None:
         if not job.begun:
-            self._end(job, raised(asyncio.CancelledError(), self.handler.source, self._limits))
+            self._end(job, self._results.raised(asyncio.CancelledError()))
 
     def _end(self, job: Job, ending: HandlerResult) -> None:
         self._running.pop(job, None)

@@ -16,6 +16,7 @@ from typing import Any
 from rowlock._endings import CANCELLED, HandlerResult
 from rowlock._executors.base import Executor
 from rowlock._executors.handler import Handler
+from rowlock._executors.results import Results
 from rowlock._rows import HeldRow
 from rowlock.errors import LeaseLostError
 from rowlock.models import SizeLimits
@@ -138,6 +139,7 @@ class Pool(ABC):
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self._limits = limits
+        self._results = Results(handler, limits)
         self._context = contextvars.copy_context()
         self._places = places
         self._waiting: deque[Job] = deque()

@@ -7,10 +7,11 @@ import time
 from collections import deque
 from typing import Final
 
-from rowlock._endings import CANCELLED, raised
-from rowlock._executors.base import Executor, InThread
+from rowlock._endings import CANCELLED
+from rowlock._executors.base import Executor
 from rowlock._executors.handler import Handler
 from rowlock._executors.in_process import InProcess
+from rowlock._executors.in_thread import InThread
 from rowlock._worker.pool import Job, Owner, Pool
 from rowlock.models import SizeLimits
 
@@ -90,7 +91,7 @@ class SlotPool(Pool):
             if self._aborting:
                 raise
             # Whatever it is, the task must not stay processing.
-            self._finish(job, raised(error, self.handler.source, self._limits))
+            self._finish(job, self._results.raised(error))
             raise
         finally:
             del self._running[job]
