@@ -30,6 +30,10 @@ def echo(payload: Any) -> Any:
     return payload
 
 
+def database_modules() -> list[str]:
+    return sorted({"sqlalchemy", "alembic", "asyncpg", "aiosqlite"} & sys.modules.keys())
+
+
 def pid() -> int:
     return os.getpid()
 
