@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rowlock._executors.messages import Run
     from rowlock._rows import HeldRow
 
-InLoop = Callable[[Coroutine[Any, Any, Any], Context], Any]
+AwaitInLoop = Callable[[Awaitable[Any], Context], Any]
 
 
 def prepare(
@@ -38,20 +38,20 @@ def own_context(context: Context, running: RunningTask) -> Context:
 
 
 def call(
-    context: Context, function: Callable[..., Any], *arguments: Any, run_in_loop: InLoop
+    context: Context, function: Callable[..., Any], *arguments: Any, await_in_loop: AwaitInLoop
 ) -> Any:
     """Call a function in a context, and await what it returns if that can be awaited.
 
     Args:
-        context: of the call, and of the coroutine.
+        context: of the call, and of what is awaited.
         function: a handler or a hook.
         arguments: of the call.
-        run_in_loop: runs a coroutine in an event loop of this thread.
+        await_in_loop: awaits in an event loop of this thread.
     """
     answer = context.run(function, *arguments)
     if not inspect.isawaitable(answer):
         return answer
-    return run_in_loop(result_of(answer), context)
+    return await_in_loop(answer, context)
 
 
 async def result_of(awaitable: Awaitable[Any]) -> Any:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from datetime import datetime
@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn, cast
 
 from rowlock._endings import describe
-from rowlock._executors.calling import call, own_context, prepare
+from rowlock._executors.calling import call, own_context, prepare, result_of
 from rowlock._executors.context import RunningTask, importing, running_task
 from rowlock._executors.handler import Handler
 from rowlock._executors.logs import forward
@@ -233,7 +233,7 @@ class Child:
         if function is None:
             return
         try:
-            call(self._context, function, run_in_loop=self._in_loop)
+            call(self._context, function, await_in_loop=self._await)
         finally:
             self._end_fork()
 
@@ -241,6 +241,9 @@ class Child:
         # What forks in a handler and returns comes out here twice.
         if os.getpid() != self._pid:
             os._exit(0)
+
+    def _await(self, answer: Awaitable[Any], context: Context) -> Any:
+        return self._in_loop(result_of(answer), context)
 
     def _in_loop(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         # One loop for the whole life, so that what the `initialise_method` opens can be used.
@@ -273,12 +276,14 @@ class Child:
         run.task, arguments = prepare(handler, run.read(), run, self._limits)
         context = own_context(self._context, run.task)
         if handler.is_async:
-            return self._in_loop(run.cancellable(_await(handler.function, *arguments)), context)
+            return self._in_loop(run.cancellable(handler.function, *arguments), context)
         return call(
             context,
             handler.function,
             *arguments,
-            run_in_loop=lambda coroutine, own: self._in_loop(run.cancellable(coroutine), own),
+            await_in_loop=lambda answer, own: self._in_loop(
+                run.cancellable(result_of, answer), own
+            ),
         )
 
     def _is_used_up(self, error: BaseException | None) -> bool:
@@ -292,10 +297,6 @@ class Child:
             )
             or (options.max_memory is not None and _resident_bytes() > options.max_memory)
         )
-
-
-async def _await(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await function(*arguments)
 
 
 class _Run:
@@ -332,14 +333,13 @@ class _Run:
             with suppress(RuntimeError):  # its loop is closed
                 coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
 
-    async def cancellable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Await what the handler runs in the loop, unless it is cancelled already."""
+    async def cancellable(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an `async def`, unless it is cancelled already."""
         self._coroutine = asyncio.current_task()
         try:
             if self.cancelled:
-                coroutine.close()
                 raise asyncio.CancelledError
-            return await coroutine
+            return await function(*arguments)
         finally:
             self._coroutine = None
 

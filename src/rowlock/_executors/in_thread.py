@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
 
 from rowlock._endings import HandlerResult
 from rowlock._executors.base import Executor
-from rowlock._executors.calling import call, own_context, prepare
+from rowlock._executors.calling import call, own_context, prepare, result_of
 from rowlock._executors.context import Link
 from rowlock._executors.handler import Handler
 from rowlock._executors.results import for_future
@@ -79,7 +79,7 @@ class InThread(Executor):
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.put(
-            (future, lambda: call(context, function, *arguments, run_in_loop=_in_new_loop))
+            (future, lambda: call(context, function, *arguments, await_in_loop=_in_new_loop))
         )
         return future
 
@@ -98,9 +98,9 @@ class InThread(Executor):
                 return  # the loop has been closed meanwhile
 
 
-def _in_new_loop(coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+def _in_new_loop(answer: Awaitable[Any], context: Context) -> Any:
     with asyncio.Runner() as runner:
-        return runner.run(coroutine, context=context)
+        return runner.run(result_of(answer), context=context)
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""What a process says of scheduled tasks: each thing once, and not in each pass."""
+"""The events of scheduled tasks: each is emitted once, and not in each pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rowlock._store.schedules import Added, Advance, Schedules
 # but on SQLite every change of the file is one.
 _COMPARE = 5.0
 _BATCH = 100
-_MOST_TOLD = 10_000
+_MOST_UNREAD = 10_000
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Known:
 
     Attributes:
         own: as it has added it.
-        seen: the other one that it has told of last.
+        seen: the other one that it has emitted last.
     """
 
     own: Definition
@@ -38,7 +38,7 @@ class _Known:
 
 
 class ScheduleReports:
-    """Remembers what was added here and what was said.
+    """Remembers what was added here, and what was emitted.
 
     Args:
         emit: takes events.
@@ -47,7 +47,7 @@ class ScheduleReports:
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._known: dict[str, _Known] = {}
-        self._told: dict[str, str] = {}
+        self._unread: dict[str, str] = {}
         self._hinted = False
         self._compare_at = 0.0
 
@@ -56,9 +56,9 @@ class ScheduleReports:
         known = self._known.get(schedule_id)
         if added.replaced is not None and (known is None or added.replaced != known.own):
             whose = "replaced what another process had added"
-            self._tell_replaced(schedule_id, whose, added.replaced, added.definition)
+            self._emit_replaced(schedule_id, whose, added.replaced, added.definition)
         self._known[schedule_id] = _Known(added.definition)
-        self._told.pop(schedule_id, None)
+        self._unread.pop(schedule_id, None)
 
     def forget(self, schedule_id: str) -> None:
         """It was removed."""
@@ -91,7 +91,7 @@ class ScheduleReports:
         return math.inf
 
     def advanced(self, done: Advance) -> None:
-        """Say what a pass has found."""
+        """Emit what a pass has found."""
         for row in done.read:
             self._see(row)
         for schedule_id, reason in done.damaged:
@@ -99,10 +99,10 @@ class ScheduleReports:
         for schedule_id, reason in done.skipped:
             self._emit(ScheduleSkipped(schedule_id, reason))
         for schedule_id, reason in done.unread:
-            if self._told.get(schedule_id) != reason:
-                if len(self._told) >= _MOST_TOLD:
-                    self._told.clear()
-                self._told[schedule_id] = reason
+            if self._unread.get(schedule_id) != reason:
+                if len(self._unread) >= _MOST_UNREAD:
+                    self._unread.clear()
+                self._unread[schedule_id] = reason
                 self._emit(ScheduleUnread(schedule_id, reason))
 
     def _see(self, row: ScheduleRow) -> None:
@@ -112,9 +112,9 @@ class ScheduleReports:
         found = definition_of(row)
         if found not in (known.own, known.seen):
             known.seen = found
-            self._tell_replaced(row.id, "another process has replaced it", known.own, found)
+            self._emit_replaced(row.id, "another process has replaced it", known.own, found)
 
-    def _tell_replaced(
+    def _emit_replaced(
         self, schedule_id: str, whose: str, before: Definition, after: Definition
     ) -> None:
         differs = [name for name in before if before[name] != after[name]]

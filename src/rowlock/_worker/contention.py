@@ -25,21 +25,21 @@ _LONGEST = 0.5
 
 
 class CpuPressure:
-    """Watches how the processors are shared. To be asked in one thread only."""
+    """Watches how the processors are shared. For use in one thread."""
 
     def __init__(self) -> None:
         self._crowded = False
-        self._asked_at = time.monotonic()
+        self._measured_at = time.monotonic()
         self._ran, self._waited = _statistics()
 
     def is_crowded(self) -> bool:
         """Whether lately this thread was ready for far longer than it ran."""
         now = time.monotonic()
-        passed = now - self._asked_at
+        passed = now - self._measured_at
         if passed < _INTERVAL:
             return self._crowded
         before_ran, before_waited = self._ran, self._waited
-        self._asked_at = now
+        self._measured_at = now
         self._ran, self._waited = _statistics()
         ran, waited = self._ran - before_ran, self._waited - before_waited
         self._crowded = ran > _BUSY * passed and waited > _CROWDED * ran
@@ -47,7 +47,7 @@ class CpuPressure:
 
 
 class StatementGate:
-    """The turns of one worker. To be taken in one thread only."""
+    """The turns of one worker. For use in one thread."""
 
     def __init__(self) -> None:
         self._processor = CpuPressure()

@@ -42,7 +42,7 @@ class Finishes:
         attempts: their operations.
         held: what this process holds.
         reports: the progress of attempts, written before their outcomes.
-        quarantine: is told that outcomes were written.
+        quarantine: ends when the outcome of what ran alone is written.
         gate: for each statement.
         events: where changes and troubles are emitted.
         limits: sizes of what is stored of an outcome that the database refuses.

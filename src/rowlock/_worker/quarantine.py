@@ -57,7 +57,7 @@ class Quarantine:
         """Return which of the claimed jobs may begin: all of them, or one that is to be alone.
 
         Args:
-            jobs: that were claimed together.
+            jobs: of one claim.
             clear_for: puts back all that has not begun but for one job, and returns whether that
                 is done. If it is not, none begins.
         """
