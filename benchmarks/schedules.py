@@ -193,7 +193,7 @@ async def _fill(
     milliseconds = to_milliseconds(due)
     times = [ScheduledTaskTime(next_trigger_time=milliseconds, interval_days=1)]
     every = count // functions if functions else count + 1
-    template = NewRow(new_id(), _TYPE, "null", None, None, -1, 0, None, 0, None)
+    template = NewRow(new_id(), _TYPE, "null", retain_for=-1)
     new = [
         NewSchedule(f"s{n}", times, "coalesce", "allow", template if n % every else None)
         for n in range(1, count + 1)

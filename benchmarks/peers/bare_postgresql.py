@@ -16,10 +16,14 @@ from benchmarks.peers._marks import hit
 from benchmarks.peers._peer import POSTGRESQL, Creator, Peer
 from benchmarks.peers.rowlock_postgresql import _TYPE, Rowlock
 from rowlock._ids import new_id
-from rowlock._store.postgres.database import _COPY_COLUMNS
 
+_COLUMNS = (
+    *("id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers"),
+    *("retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified"),
+    *("key", "payload"),
+)
 _INSERT = f"""
-    INSERT INTO rowlock_task ({", ".join(_COPY_COLUMNS)})
+    INSERT INTO rowlock_task ({", ".join(_COLUMNS)})
     VALUES ($1, $2, 'pending', 0, now(), 0, '0', 0, NULL, NULL, -1, now(), now(), NULL, $3)
 """
 
@@ -57,7 +61,7 @@ class Bare(Peer):
                 now = datetime.now(UTC)
                 await held[0].copy_records_to_table(
                     "rowlock_task",
-                    columns=_COPY_COLUMNS,
+                    columns=_COLUMNS,
                     records=[
                         (
                             *(new_id(), _TYPE, "pending", 0, now, 0, "0", 0),

@@ -13,21 +13,27 @@ MOST_ATTEMPTS: Final = 20
 
 
 class NewRow(NamedTuple):
-    """What `create` stores: checked, the payload as JSON text, durations in milliseconds.
+    """A task to insert: checked, the payload as JSON text, durations in milliseconds.
 
-    With `refuses` a task that has its key is an error.
+    A field up to `run_at` is stored as it is, in the column of its name; see `_store.new_rows`.
     """
 
     id: str
     type: str
-    payload: str | None
-    retries_remaining: int | None
-    retry_interval: int | None
-    retain_for: int
-    priority: int
-    run_at: datetime | None
-    delay: int
-    key: str | None
+    payload: str | None = None
+    retries_remaining: int | None = None
+    retry_interval: int | None = None
+    retain_for: int = KEEP_IF_FAILED
+    priority: int = 0
+    key: str | None = None
+
+    run_at: datetime | None = None
+    # After `now`, where there is no `run_at`.
+    delay: int = 0
+    # Of a task that a scheduled task creates.
+    schedule_id: str | None = None
+    scheduled_for: datetime | None = None
+    # Whether it is an error that a task has the key.
     refuses: bool = False
 
 

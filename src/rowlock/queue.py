@@ -316,21 +316,19 @@ class TaskQueue:
             DatabaseError: if it refuses the task, as a constraint or a missing right does.
         """
         store = self._store
-        row = new_row(
-            NewTask(
-                task_type,
-                payload,
-                retry_count=retry_count,
-                retry_interval=retry_interval,
-                retain_for=retain_for,
-                priority=priority,
-                run_at=run_at,
-                delay=delay,
-                key=key,
-                on_duplicate=on_duplicate,
-            ),
-            self._limits,
+        task = NewTask(
+            task_type,
+            payload,
+            retry_count=retry_count,
+            retry_interval=retry_interval,
+            retain_for=retain_for,
+            priority=priority,
+            run_at=run_at,
+            delay=delay,
+            key=key,
+            on_duplicate=on_duplicate,
         )
+        row = new_row(task, self._limits)
         if connection is not None:
             return (await self._create_on(store, connection, [row]))[0]
         runtime = self._runtime

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rowlock import _arguments as check
-from rowlock._client.new_tasks import new_row
+from rowlock._client.new_tasks import new_row, refuse_options
 from rowlock._events import (
     SchedulesRemoved,
     ScheduleUnread,
@@ -148,37 +148,27 @@ class TaskScheduler:
         if misfire == "skip":
             given = MISFIRE_GRACE if misfire_grace is None else misfire_grace
             grace = check.duration("misfire_grace", given, minimum=1000)
+        task = NewTask(
+            "" if task_type is None else task_type,
+            payload,
+            retry_count=retry_count,
+            retry_interval=retry_interval,
+            retain_for=retain_for,
+            priority=priority,
+            delay=delay,
+        )
         template = function = None
         if task_type is not None:
             if task_callback is not None:
                 check.refuse("task_callback", task_callback, "either it or a task_type")
-            template = new_row(
-                NewTask(
-                    task_type,
-                    payload,
-                    retry_count=retry_count,
-                    retry_interval=retry_interval,
-                    retain_for=retain_for,
-                    priority=priority,
-                    delay=delay,
-                ),
-                self._runtime.settings.limits,
-            )
+            template = new_row(task, self._runtime.settings.limits)
         elif task_callback is None:
             check.refuse("task_callback", task_callback, "a callable, or a task_type instead,")
         else:
             function = Function.of("task_callback", task_callback)
-            for name, option, default in (
-                ("payload", payload, None),
-                ("retry_count", retry_count, None),
-                ("retry_interval", retry_interval, None),
-                ("retain_for", retain_for, None),
-                ("priority", priority, 0),
-                ("delay", delay, None),
-                ("overlap", overlap, "allow"),
-            ):
-                if option != default:
-                    check.refuse(name, option, "None, as it is for a task_type,")
+            refuse_options(task)
+            if overlap != "allow":
+                check.refuse("overlap", overlap, "None, as it is for a task_type,")
         new = NewSchedule(task_id, checked, misfire, overlap, template, grace)
         if not self._runtime.is_open and not self._was_open:
             self._kept[task_id] = new, function

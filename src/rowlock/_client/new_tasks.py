@@ -1,6 +1,8 @@
-"""The options of a new task, and the row that they make."""
+"""The options of a task: checked, and made into the row to insert. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import fields
 
 from rowlock import _arguments as check
 from rowlock._ids import new_id
@@ -10,7 +12,12 @@ from rowlock.models import Duration, NewTask, SizeLimits
 
 
 def new_row(task: NewTask, limits: SizeLimits, task_id: str | None = None) -> NewRow:
-    """Return what is stored of a new task.
+    """Return the row of a task.
+
+    Args:
+        task: as it was given.
+        limits: how large what is stored may be.
+        task_id: its id; by default a new one.
 
     Raises:
         InvalidArgumentError: if an option is refused.
@@ -40,19 +47,26 @@ def new_row(task: NewTask, limits: SizeLimits, task_id: str | None = None) -> Ne
         if task.retain_for is None
         else retention("retain_for", task.retain_for),
         priority=check.integer("priority", task.priority, -check.MAX_INTEGER, check.MAX_INTEGER),
+        key=None if task.key is None else check.label("key", task.key, limits.name_length),
         run_at=None if task.run_at is None else check.instant("run_at", task.run_at),
         delay=0 if task.delay is None else check.duration("delay", task.delay),
-        key=None if task.key is None else check.label("key", task.key, limits.name_length),
         refuses=task.on_duplicate == "raise",
     )
 
 
 def retention(name: str, value: Duration) -> int:
-    """Return milliseconds that a row is kept, -1 for ever.
-
-    Raises:
-        InvalidArgumentError: if it is neither.
-    """
+    """Return for how many milliseconds something is kept, -1 for ever."""
     if type(value) is int and value == -1:
         return -1
     return check.duration(name, value)
+
+
+def refuse_options(task: NewTask) -> None:
+    """Refuse all options of a scheduled task that calls a function, and so creates no task.
+
+    Raises:
+        InvalidArgumentError: if one has another value than its default.
+    """
+    for field in fields(task):
+        if field.name != "task_type" and getattr(task, field.name) != field.default:
+            check.refuse(field.name, getattr(task, field.name), "None, as it is for a task_type,")

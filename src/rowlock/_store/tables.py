@@ -21,9 +21,10 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    cast,
     literal_column,
 )
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 REVISION = "0008"
 """The revision of the schema that this version of rowlock works with, or a later one."""
@@ -64,6 +65,16 @@ class JsonType(_Wire):
 
     impl = Text().with_variant(JSON(), "postgresql")
     cache_ok = True
+
+
+def type_in_batch(column: Column[Any]) -> TypeEngine[Any]:
+    """Return the type in which a batch has values of a column: of text and JSON, plain text."""
+    return Text() if isinstance(column.type, JsonType | Text) else column.type
+
+
+def stored_from_batch(column: Column[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return what is stored of a value that has the type in a batch."""
+    return cast(value, JsonType) if isinstance(column.type, JsonType) else value
 
 
 # Sorted by byte on both databases, whatever the database's own collation.

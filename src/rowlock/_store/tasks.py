@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Executable,
-    Integer,
     Text,
     bindparam,
     delete,
@@ -25,12 +23,10 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeEngine
 
-from rowlock._ids import id_instant
 from rowlock._rows import NewRow
+from rowlock._store import new_rows
 from rowlock._store.database import (
     Database,
     KeyTakenError,
@@ -49,7 +45,7 @@ from rowlock._store.sql import (
     constant,
     retain_until,
 )
-from rowlock._store.tables import KEY_TAKEN, IdType, JsonType, TimeType, key_taken, task
+from rowlock._store.tables import KEY_TAKEN, IdType, key_taken, stored_from_batch, task
 from rowlock.errors import DuplicateKeyError
 from rowlock.models import TRANSITIONS, Task, TaskStatus
 
@@ -58,25 +54,6 @@ _KEYED_BATCH = 1000
 
 _RETRIED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 _STATUSES = frozenset(TaskStatus)
-
-# What is given of a new task, as it travels.
-_NEW: Final[dict[str, TypeEngine[Any]]] = {
-    "id": IdType(),
-    "type": Text(),
-    "priority": Integer(),
-    "run_at": TimeType(),
-    "delay": BigInteger(),
-    "retries_remaining": Integer(),
-    "retry_interval": BigInteger(),
-    "retain_for": BigInteger(),
-    "date_created": TimeType(),
-    "key": Text(),
-    "payload": Text(),
-}
-_SCHEDULED: Final[dict[str, TypeEngine[Any]]] = {
-    "schedule_id": Text(),
-    "scheduled_for": TimeType(),
-}
 
 
 class TaskStatements:
@@ -108,26 +85,26 @@ class TaskStatements:
         self.remove = build(delete(task).where(NAMED).returning(task.c.id))
 
     def _insert_values(self, given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
-        values = {name: value for name, value in given.items() if name != "delay"}
+        values = {
+            name: stored_from_batch(task.c[name], value)
+            for name, value in given.items()
+            if name != "delay"
+        }
         return {
             **values,
-            "payload": sql_cast(given["payload"], JsonType),
-            "status": constant(TaskStatus.PENDING),
+            **{name: literal_column(repr(value)) for name, value in new_rows.INITIAL.items()},
             "run_at": func.coalesce(
                 given["run_at"], self._dialect.after(self._now, given["delay"])
             ),
-            "attempt": literal_column("0"),
-            "thread_id": literal_column("'0'"),
-            "lost_workers": literal_column("0"),
             "date_modified": self._now,
         }
 
     def _insert_one(self) -> Any:
-        given = {name: bindparam(name, type_=kind) for name, kind in _NEW.items()}
+        given = {name: bindparam(name, type_=kind) for name, kind in new_rows.TYPES.items()}
         return self._dialect.insert(task).values(self._insert_values(given))
 
     def _insert_batch(self) -> Any:
-        batch = self._dialect.batch({**_NEW, **_SCHEDULED})
+        batch = self._dialect.batch(new_rows.BATCH_TYPES)
         values = self._insert_values({column.name: column for column in batch.c})
         return self._dialect.insert(task).from_select(
             list(values),
@@ -271,7 +248,8 @@ class Tasks:
             return await self._database.on(connection, self._insert_each(rows, now))
 
     def _insert(self, row: NewRow, now: datetime | None, *, notify: bool = False) -> Operation[str]:
-        parameters = {**new_parameters(self._database, row), "now": self._codec.instant(now)}
+        parameters = new_rows.parameters(row, self._codec.to_time)
+        parameters["now"] = self._codec.instant(now)
         if row.key is None:
             if notify:
                 # If the server has no room for it, the task matters more than its hint.
@@ -321,10 +299,8 @@ class Tasks:
         return ids
 
     def _batch(self, rows: Sequence[NewRow]) -> dict[str, Any]:
-        unscheduled = {"schedule_id": None, "scheduled_for": None}
-        return self._codec.batch(
-            [{**new_parameters(self._database, row), **unscheduled} for row in rows]
-        )
+        to_time = self._codec.to_time
+        return self._codec.batch([new_rows.batch_parameters(row, to_time) for row in rows])
 
     def _with_key(self, task_type: str, key: str) -> Operation[str | None]:
         rows = yield self._sql.with_key, {"type": task_type, "key": key}
@@ -414,24 +390,6 @@ class Tasks:
         """Delete a task whatever its status."""
         rows = yield self._sql.remove, {"id": task_id}
         return bool(rows)
-
-
-def new_parameters(database: Database, row: NewRow) -> dict[str, Any]:
-    """Return what is stored of a new task, as the driver takes it."""
-    to_time = database.codec.to_time
-    return {
-        "id": row.id,
-        "type": row.type,
-        "priority": row.priority,
-        "retries_remaining": row.retries_remaining,
-        "retry_interval": row.retry_interval,
-        "retain_for": row.retain_for,
-        "date_created": to_time(id_instant(row.id)),
-        "key": row.key,
-        "payload": row.payload,
-        "run_at": None if row.run_at is None else to_time(row.run_at),
-        "delay": row.delay,
-    }
 
 
 async def _nothing() -> AsyncIterator[Sequence[NewRow]]:

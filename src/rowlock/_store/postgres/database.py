@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 import asyncpg
@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from rowlock._batch_size import StatementTooSlowError
-from rowlock._ids import id_instant
 from rowlock._rows import NewRow
 from rowlock._store.database import (
     LOCK_TIMEOUT,
@@ -30,6 +29,7 @@ from rowlock._store.database import (
     T,
 )
 from rowlock._store.libpq_url import connect_timeout
+from rowlock._store.new_rows import COPY_COLUMNS, copy_record
 from rowlock._store.postgres.claim import CLAIMABLE, NEXT_DUE, ClaimPositions
 from rowlock._store.postgres.connections import (
     BEGIN,
@@ -96,11 +96,6 @@ _identity = DIALECT.compile(
         " FROM pg_database WHERE datname = current_database()"
     )
 )
-_COPY_COLUMNS = (
-    "id", "type", "status", "priority", "run_at", "attempt", "thread_id", "lost_workers",
-    "retries_remaining", "retry_interval", "retain_for", "date_created", "date_modified", "key",
-    "payload",
-)  # fmt: skip
 
 
 def connect_arguments() -> dict[str, Any]:
@@ -260,13 +255,13 @@ class PostgresDatabase(Database):
 
             async def records() -> AsyncIterator[tuple[Any, ...]]:
                 for row in rows:
-                    yield _record(row, instant)
+                    yield copy_record(row, instant)
                 async for part in more:
                     for row in part:
-                        yield _record(row, instant)
+                        yield copy_record(row, instant)
 
             await fetch.driver.copy_records_to_table(
-                task.name, records=records(), columns=_COPY_COLUMNS, timeout=COMMAND_TIMEOUT
+                task.name, records=records(), columns=COPY_COLUMNS, timeout=COMMAND_TIMEOUT
             )
 
     async def _claim(
@@ -365,12 +360,3 @@ async def _drive(operation: Operation[T], fetch: Fetch) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
-
-
-def _record(row: NewRow, now: datetime) -> tuple[Any, ...]:
-    run_at = now + timedelta(milliseconds=row.delay) if row.run_at is None else row.run_at
-    return (
-        row.id, row.type, "pending", row.priority, run_at, 0, "0", 0,
-        row.retries_remaining, row.retry_interval, row.retain_for, id_instant(row.id), now, None,
-        row.payload,
-    )  # fmt: skip
