@@ -19,9 +19,10 @@ from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
 from rowlock._rows import NewRow
 from rowlock._scheduling.calls import Function
+from rowlock._scheduling.times import StoredTime, to_milliseconds
 from rowlock._store.database import Operation
-from rowlock._store.schedules import Advance, NewSchedule, Schedules, _row_of
-from rowlock._times import StoredTime, to_milliseconds
+from rowlock._store.schedules import NewSchedule, Schedules, row_of
+from rowlock._store.triggers import Advance, Triggers
 
 _TYPE = "nothing"
 _IDLE = 10_000
@@ -129,7 +130,7 @@ async def _burst(url: str, functions: int) -> tuple[float, float, int]:
     called: list[float] = []
     committed: list[float] = []
     found = 0
-    advance = Schedules.advance
+    advance = Triggers.advance
 
     async def function() -> None:
         called.append(time.time())
@@ -146,7 +147,7 @@ async def _burst(url: str, functions: int) -> tuple[float, float, int]:
         scheduler = TaskScheduler(queue)
         due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
         await _fill(scheduler, _DUE, functions, due, function)
-        with mock.patch.object(Schedules, "advance", timed):
+        with mock.patch.object(Triggers, "advance", timed):
             await queue.start()
             async with asyncio.timeout(60):
                 while found < _DUE or len(called) < functions:  # noqa: ASYNC110
@@ -206,8 +207,8 @@ async def _fill(
 
 def _insert(schedules: Schedules, new: Sequence[NewSchedule], due: int) -> Operation[None]:
     rows = [
-        schedules._with_times(
-            _row_of(row), [StoredTime(given=time, next=due) for time in row.times]
+        schedules._rows.with_times(
+            row_of(row), [StoredTime(given=time, next=due) for time in row.times]
         )
         for row in new
     ]

@@ -13,11 +13,11 @@ from rowlock._events import (
     ScheduleUnread,
 )
 from rowlock._scheduling.calls import Function, ScheduledCallback
+from rowlock._scheduling.plan import MISFIRE_GRACE, MISFIRES, OVERLAPS
+from rowlock._scheduling.times import NotUnderstoodError, instants, is_complete
 from rowlock._store.database import Hint, HintKind
-from rowlock._store.schedule_rows import MISFIRE_GRACE, MISFIRES, OVERLAPS
 from rowlock._store.schedules import NewSchedule, Schedules
-from rowlock._times import NotUnderstoodError, instants, is_complete
-from rowlock._worker.triggers import Triggers
+from rowlock._worker.triggers import TriggerLoop
 from rowlock.errors import InvalidArgumentError
 from rowlock.models import (
     Duration,
@@ -60,10 +60,10 @@ class TaskScheduler:
         if not isinstance(queue, TaskQueue):
             check.refuse("queue", queue, "a TaskQueue")
         self._runtime = runtime = queue.runtime
-        self._triggers = Triggers(
+        self._triggers = TriggerLoop(
             runtime.events.emit,
             runtime.settings,
-            lambda: Schedules(runtime.worker_store.database, self._triggers.left),
+            lambda: runtime.worker_store.database,
             self._write_kept,
             lambda types: runtime.hints.tell(Hint(HintKind.WORK, name) for name in types),
             max_threads=check.integer("max_threads", max_threads, 1, 10_000),
@@ -272,7 +272,7 @@ class TaskScheduler:
                 queue is not started.
         """
         task_id = check.label("task_id", task_id, 255)
-        return await self._triggers.trigger(self._schedules, task_id)
+        return await self._triggers.trigger(self._runtime.store.database, task_id)
 
     @staticmethod
     def preview(times: Times, count: int = 10) -> list[datetime]:
@@ -286,7 +286,7 @@ class TaskScheduler:
 
     @property
     def _schedules(self) -> Schedules:
-        return Schedules(self._runtime.store.database, self._triggers.left)
+        return Schedules(self._runtime.store.database)
 
     def _tell(self) -> None:
         # It is stored; without the hint others see it with their next look.

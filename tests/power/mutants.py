@@ -14,8 +14,8 @@ SWEEP = "src/rowlock/_store/sweep.py"
 TASKS = "src/rowlock/_store/tasks.py"
 LANES = "src/rowlock/_store/postgres/claim.py"
 STORE_TESTS = "tests/store/test_store.py"
-SCHEDULES = "src/rowlock/_store/schedules.py"
-SCHEDULE_STATEMENTS = "src/rowlock/_store/schedule_statements.py"
+SCHEDULE_ROWS = "src/rowlock/_store/schedule_rows.py"
+TRIGGERS = "src/rowlock/_store/triggers.py"
 SCHEDULE_TESTS = "tests/scheduling/test_schedules.py"
 
 Edit = tuple[str, str, str]
@@ -161,13 +161,13 @@ MUTANTS = (
         "schedules: no compare-and-set",
         (
             (
-                SCHEDULE_STATEMENTS,
+                SCHEDULE_ROWS,
                 ", scheduled_task.c.token == batch.c.token)",
                 ")",
             ),
             (
-                SCHEDULE_STATEMENTS,
-                "\n            .with_for_update(skip_locked=True)",
+                TRIGGERS,
+                "\n        .with_for_update(skip_locked=True)",
                 "",
             ),
         ),
@@ -180,20 +180,20 @@ MUTANTS = (
         "schedules: advance and insert in two transactions",
         (
             (
-                SCHEDULES,
-                "        return await self._database.transaction("
-                "self._advance(ours, limit, now, rooms))\n",
-                "        self._later: list[dict[str, Any]] = []\n"
-                "        done = await self._database.transaction("
-                "self._advance(ours, limit, now, rooms))\n"
-                "        create = self._create(self._later, self._codec.instant(now))\n"
+                TRIGGERS,
+                "    @transaction\n    def advance(",
+                "    async def advance(self, *args: Any) -> Advance:\n"
+                "        self._later: list[NewRow] = []\n"
+                "        done = await self._database.transaction(self._in_one(*args))\n"
+                "        create = self._create(self._later, self._codec.instant(args[2]))\n"
                 "        await self._database.transaction(create)\n"
-                "        return done\n",
+                "        return done\n\n"
+                "    def _in_one(",
             ),
             (
-                SCHEDULES,
-                "        yield from self._create(tasks, instant)\n        done.types.update",
-                "        self._later += tasks\n        done.types.update",
+                TRIGGERS,
+                '        yield from self._create(tasks, parameters["now"])\n',
+                "        self._later += tasks\n",
             ),
         ),
         (f"{SCHEDULE_TESTS}::test_no_task_no_advance",),

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from rowlock import InvalidArgumentError, ScheduledTaskTime, TaskScheduler
 from rowlock._cron import Cron, fields_of
-from rowlock._times import instants, read_times
+from rowlock._scheduling.times import instants, read_times
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]

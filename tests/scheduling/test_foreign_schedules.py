@@ -18,9 +18,9 @@ import pytest
 
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._events import Event, ScheduleDamaged, ScheduleUnread
-from rowlock._store.schedule_rows import Left
-from rowlock._store.schedules import Advance, Schedules
-from rowlock._times import NotUnderstoodError, StoredTime, read_times
+from rowlock._scheduling.times import NotUnderstoodError, StoredTime, read_times
+from rowlock._store.schedules import Schedules
+from rowlock._store.triggers import Advance, Left, Triggers
 from tests.scheduling.test_schedule_storm import tasks_in
 from tests.scheduling.test_schedules import MINUTE, created, next_of, state, tasks
 from tests.support.helpers import eventually
@@ -50,14 +50,14 @@ foreign = pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys()
 
 
 @asynccontextmanager
-async def with_a_foreign_row(url: str, change: str) -> AsyncIterator[Schedules]:
+async def with_a_foreign_row(url: str, change: str) -> AsyncIterator[tuple[Schedules, Triggers]]:
     """One scheduled task that this process does not understand, and one that it does."""
     async with open_store(url) as store:
         schedules = Schedules(store.database)
         await schedules.add(tasks("foreign"), START)
         await schedules.add(tasks("own"), START)
         await execute(url, f"UPDATE rowlock_scheduled_task SET {change} WHERE id = 'foreign'")
-        yield schedules
+        yield schedules, Triggers(store.database)
 
 
 async def row(url: str, schedule_id: str = "foreign") -> tuple[Any, ...]:
@@ -72,17 +72,17 @@ async def test_it_is_left_as_it_is_and_does_not_keep_others_waiting(
     database: str, change: str
 ) -> None:
     """Fails if it is put aside; and if it is found again and again."""
-    async with with_a_foreign_row(database, change) as schedules:
+    async with with_a_foreign_row(database, change) as (schedules, triggers):
         before = await row(database)
-        done = await schedules.advance([], 9, at(MINUTE))
+        done = await triggers.advance([], 9, at(MINUTE))
         assert [name for name, _ in done.unread] == ["foreign"]
         assert not done.damaged
         assert await row(database) == before
         assert [task.schedule_id for task in await created(schedules._database)] == ["own"]
         # It is due still, but not for this process.
-        assert await schedules.next_due([], at(MINUTE)) == 60
-        assert await schedules.advance([], 9, at(MINUTE)) == Advance()
-        assert await Schedules(schedules._database).next_due([], at(MINUTE)) == 0
+        assert await triggers.next_due([], at(MINUTE)) == 60
+        assert await triggers.advance([], 9, at(MINUTE)) == Advance()
+        assert await Triggers(schedules._database).next_due([], at(MINUTE)) == 0
 
 
 @foreign
@@ -90,7 +90,7 @@ async def test_what_is_asked_of_it_is_answered_and_destroys_nothing(
     database: str, change: str
 ) -> None:
     """Fails if a resume, which cannot tell the next instant, writes the row."""
-    async with with_a_foreign_row(database, change) as schedules:
+    async with with_a_foreign_row(database, change) as (schedules, triggers):
         found = await state(schedules, "foreign")
         assert found.unreadable
         assert found.paused_since is None
@@ -102,7 +102,7 @@ async def test_what_is_asked_of_it_is_answered_and_destroys_nothing(
             await schedules.resume("foreign", at(10))
         assert await row(database) == paused
         # By hand it triggers: that asks nothing of its times.
-        done = await schedules.trigger("foreign", False, at(20))
+        done = await triggers.trigger("foreign", False, at(20))
         assert bool(done.types) == ("overlap" not in change)
         text = "SELECT CAST(times AS TEXT) FROM rowlock_scheduled_task WHERE id = 'foreign'"
         (kept,) = await execute(database, text)
@@ -126,14 +126,15 @@ async def test_it_triggers_where_it_is_understood_and_again_here(
 
     monkeypatch.setattr("rowlock._store.schedule_rows.read_times", read)
     async with open_store(database) as store:
-        here, elsewhere = Schedules(store.database), Schedules(store.database)
-        await here.add(tasks(), START)
+        schedules = Schedules(store.database)
+        here, elsewhere = Triggers(store.database), Triggers(store.database)
+        await schedules.add(tasks(), START)
         assert (await here.advance([], 9, at(MINUTE))).unread == [("s", "no zones here")]
         blind = False
         # Others trigger it.
         assert await here.advance([], 9, at(MINUTE)) == Advance()
         assert (await elsewhere.advance([], 9, at(MINUTE))).types == {"t"}
-        assert await next_of(here) == [at(2 * MINUTE)]
+        assert await next_of(schedules) == [at(2 * MINUTE)]
         # It is another row now, which is tried anew.
         assert (await here.advance([], 9, at(2 * MINUTE))).types == {"t"}
 
@@ -151,11 +152,11 @@ async def test_what_fails_only_here_is_left_to_others(
         await schedules.add(tasks(), START)
         before = await row(database, "s")
         with monkeypatch.context() as patch:
-            patch.setattr("rowlock._store.schedules.following", broken)
-            done = await schedules.advance([], 9, at(MINUTE))
+            patch.setattr("rowlock._scheduling.plan.following", broken)
+            done = await Triggers(store.database).advance([], 9, at(MINUTE))
         assert [name for name, _ in done.unread] == ["s"]
         assert await row(database, "s") == before
-        assert (await Schedules(store.database).advance([], 9, at(MINUTE))).types == {"t"}
+        assert (await Triggers(store.database).advance([], 9, at(MINUTE))).types == {"t"}
 
 
 # In a process.
@@ -182,14 +183,14 @@ def said(events: list[Event], kind: type[ScheduleUnread | ScheduleDamaged]) -> l
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     passes = 0
-    advance = Schedules.advance
+    advance = Triggers.advance
 
-    async def count(self: Schedules, *args: Any) -> Advance:
+    async def count(self: Triggers, *args: Any) -> Advance:
         nonlocal passes
         passes += 1
         return await advance(self, *args)
 
-    monkeypatch.setattr(Schedules, "advance", count)
+    monkeypatch.setattr(Triggers, "advance", count)
     return lambda: passes
 
 
@@ -310,16 +311,16 @@ async def test_what_a_version_before_has_put_aside_can_be_resumed(database: str)
 
 async def test_a_row_that_another_hand_made_due_is_paused_and_resumed(database: str) -> None:
     async with open_store(database) as store:
-        schedules = Schedules(store.database)
+        schedules, triggers = Schedules(store.database), Triggers(store.database)
         await schedules.add(tasks(), START)
         earlier = schedules._codec.to_time(at(5))
         shown = f"'{earlier}'" if isinstance(earlier, datetime) else earlier
         await execute(database, f"UPDATE rowlock_scheduled_task SET next_trigger = {shown}")
-        assert [name for name, _ in (await schedules.advance([], 9, at(10))).damaged] == ["s"]
+        assert [name for name, _ in (await triggers.advance([], 9, at(10))).damaged] == ["s"]
         assert (await state(schedules)).paused_since == at(10)
         assert await schedules.resume("s", at(20))
         assert await next_of(schedules) == [at(MINUTE)]
-        assert (await schedules.advance([], 9, at(MINUTE))).types == {"t"}
+        assert (await triggers.advance([], 9, at(MINUTE))).types == {"t"}
 
 
 def test_time_zones_come_with_rowlock() -> None:

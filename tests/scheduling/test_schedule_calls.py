@@ -15,7 +15,7 @@ import pytest
 from rowlock import InvalidArgumentError, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._events import Event, ThreadRefused
 from rowlock._scheduling.calls import Threads
-from rowlock._store.schedules import Schedules
+from rowlock._store.triggers import Triggers
 from tests.scheduling.test_scheduler import once, outcome
 from tests.support.helpers import eventually
 from tests.support.stores import execute
@@ -128,24 +128,24 @@ async def test_what_is_triggered_by_hand_keeps_its_thread(
         await queue.start()
         await scheduler.add_task("s", [ScheduledTaskTime(interval_days=1)], called.set)
         await scheduler._triggers._loop.end(5)  # each look that comes later would start a thread
-        trigger, looks = Schedules.trigger, 0
+        trigger, looks = Triggers.trigger, 0
         running: list[asyncio.Task[float]] = []
-        next_due = Schedules.next_due
+        next_due = Triggers.next_due
 
-        async def counted(self: Schedules, *arguments: Any) -> float | None:
+        async def counted(self: Triggers, *arguments: Any) -> float | None:
             nonlocal looks
             wait = await next_due(self, *arguments)
             looks += 1
             return wait
 
-        async def late(self: Schedules, *arguments: Any) -> Any:
+        async def late(self: Triggers, *arguments: Any) -> Any:
             before = looks
             running.append(asyncio.create_task(scheduler._triggers.trigger_due()))
             await eventually(lambda: looks > before)
             return await trigger(self, *arguments)
 
-        monkeypatch.setattr(Schedules, "next_due", counted)
-        monkeypatch.setattr(Schedules, "trigger", late)
+        monkeypatch.setattr(Triggers, "next_due", counted)
+        monkeypatch.setattr(Triggers, "trigger", late)
         assert await scheduler.trigger_task("s")
         await eventually(called.is_set)
         await asyncio.gather(*running)

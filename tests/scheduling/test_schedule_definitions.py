@@ -21,6 +21,7 @@ from rowlock import (
 )
 from rowlock._events import Event, ScheduleReplaced, ScheduleSkipped
 from rowlock._store.schedules import Schedules
+from rowlock._store.triggers import Triggers
 from rowlock.models import TaskStatus
 from tests.scheduling.test_scheduler import DAILY, EVERY_SECOND, once, outcome
 from tests.scheduling.test_schedules import MINUTE, instants, next_of, opened, state, tasks
@@ -34,12 +35,12 @@ HOURLY = ScheduledTaskTime(interval_hours=1)
 
 async def test_instants_that_are_too_late_are_left_out(database: str) -> None:
     """Fails if `misfire="skip"` is taken for one of the others, which trigger at least once."""
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(misfire="skip"), START)
         # Within the grace, which is a minute.
-        assert (await schedules.advance([], 9, at(2 * MINUTE))).types == {"t"}
+        assert (await triggers.advance([], 9, at(2 * MINUTE))).types == {"t"}
         late = at(9 * MINUTE + 61_000)
-        done = await schedules.advance([], 9, late)
+        done = await triggers.advance([], 9, late)
         assert (done.found, done.types) == (1, {"t"})
         # What is within it is coalesced; the next one is on the grid.
         assert await instants(store) == [at(MINUTE), at(10 * MINUTE)]
@@ -52,15 +53,15 @@ async def test_instants_that_are_too_late_are_left_out(database: str) -> None:
 
 @pytest.mark.parametrize("grace", [1000, 90_000])
 async def test_the_grace_decides(database: str, grace: int) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(
             tasks(times=[ScheduledTaskTime(interval_hours=1)], misfire="skip", misfire_grace=grace),
             START,
         )
         now = at(60 * MINUTE + grace)
-        assert (await schedules.advance([], 9, now)).types == {"t"}
+        assert (await triggers.advance([], 9, now)).types == {"t"}
         now = at(120 * MINUTE + grace + 1)
-        done = await schedules.advance([], 9, now)
+        done = await triggers.advance([], 9, now)
         assert (done.found, done.types, len(done.skipped)) == (1, set(), 1)
         assert await instants(store) == [at(60 * MINUTE)]
         assert await next_of(schedules) == [at(180 * MINUTE)]
@@ -75,14 +76,14 @@ async def test_the_grace_decides(database: str, grace: int) -> None:
 async def test_of_several_times_each_is_skipped_by_itself(database: str) -> None:
     missed = ScheduledTaskTime(next_trigger_time=at(5))
     cron = ScheduledTaskTime(cron="*/5 * * * *")
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(times=[missed, cron], misfire="skip"), START)
         now = START + timedelta(minutes=15, seconds=20)
-        done = await schedules.advance([], 9, now)
+        done = await triggers.advance([], 9, now)
         assert (len(done.skipped), done.types) == (1, {"t"})
         assert await instants(store) == [START + timedelta(minutes=15)]
         assert await next_of(schedules) == [None, START + timedelta(minutes=20)]
-        assert await schedules.next_due([], now) == 280
+        assert await triggers.next_due([], now) == 280
 
 
 async def test_a_function_is_not_called_for_what_is_too_late(database: str) -> None:
@@ -196,21 +197,21 @@ async def test_the_usual_pass_asks_nothing_more(
 ) -> None:
     """Fails if definitions are compared in each pass."""
     looks = passes = 0
-    rows, next_due = Schedules.rows, Schedules.next_due
+    rows, next_due = Schedules.rows, Triggers.next_due
 
     async def looked(self: Schedules, ids: Any) -> Any:
         nonlocal looks
         looks += 1
         return await rows(self, ids)
 
-    async def passed(self: Schedules, *args: Any) -> Any:
+    async def passed(self: Triggers, *args: Any) -> Any:
         nonlocal passes
         passes += 1
         return await next_due(self, *args)
 
     monkeypatch.setattr("rowlock._worker.call_outcomes._COMPARE", 3600)
     monkeypatch.setattr(Schedules, "rows", looked)
-    monkeypatch.setattr(Schedules, "next_due", passed)
+    monkeypatch.setattr(Triggers, "next_due", passed)
     async with TaskQueue(database) as queue:
         scheduler = TaskScheduler(queue)
         await scheduler.add_task("s", [EVERY_SECOND], task_type="t", retain_for=-1)

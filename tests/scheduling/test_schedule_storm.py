@@ -35,8 +35,8 @@ from typing import Any
 import pytest
 
 from rowlock import ScheduledTaskTime
+from rowlock._scheduling.times import to_milliseconds
 from rowlock._store.schedules import Schedules
-from rowlock._times import to_milliseconds
 from tests.support.helpers import eventually
 from tests.support.schedule_node import CRASHED, names
 from tests.support.stores import execute, open_store

@@ -22,7 +22,7 @@ from rowlock import (
     TaskStatus,
 )
 from rowlock._events import Event, ScheduleFailed
-from rowlock._store.schedules import Schedules
+from rowlock._store.triggers import Triggers
 from tests.support.helpers import eventually
 from tests.support.stores import execute
 
@@ -312,19 +312,19 @@ async def test_by_hand_and_by_the_clock_at_once(
     calls: list[datetime] = []
     taken = asyncio.Event()
     by_hand: asyncio.Task[bool] | None = None
-    advance = Schedules.advance
+    advance = Triggers.advance
 
     async def note(due: datetime) -> None:
         calls.append(due)
 
-    async def held(self: Schedules, *args: Any) -> Any:
+    async def held(self: Triggers, *args: Any) -> Any:
         done = await advance(self, *args)
         taken.set()
         while by_hand is None or not (by_hand.done() or scheduler._triggers._triggering._waiters):
             await asyncio.sleep(0)
         return done
 
-    monkeypatch.setattr(Schedules, "advance", held)
+    monkeypatch.setattr(Triggers, "advance", held)
     async with started(database) as (_, scheduler):
         await scheduler.add_task("s", [once()], note)
         await taken.wait()
@@ -466,15 +466,15 @@ async def test_locked_rows_are_left_to_their_holder(postgres_url: str) -> None:
     looks = 0
     async with started(postgres_url) as (queue, scheduler):
         await scheduler.add_task("held", [once(0.3)], task_type="t", retain_for=-1)
-        advance = Schedules.advance
+        advance = Triggers.advance
 
-        async def counted(self: Schedules, *args: Any) -> Any:
+        async def counted(self: Triggers, *args: Any) -> Any:
             nonlocal looks
             looks += 1
             return await advance(self, *args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Schedules, "advance", counted)
+            patch.setattr(Triggers, "advance", counted)
             connection = await asyncpg.connect(postgres_url)
             async with connection.transaction():
                 await connection.execute("SELECT * FROM rowlock_scheduled_task FOR UPDATE")

@@ -12,8 +12,9 @@ import pytest
 
 from rowlock._store.database import Database, Operation
 from rowlock._store.paging import Pages
-from rowlock._store.schedules import CATCH_UP, Advance, CallOutcome, NewSchedule, Schedules, Trigger
+from rowlock._store.schedules import NewSchedule, Schedules
 from rowlock._store.store import Store
+from rowlock._store.triggers import CATCH_UP, Advance, CallOutcome, Trigger, Triggers
 from rowlock.models import (
     ScheduledTaskState,
     ScheduledTaskTime,
@@ -53,9 +54,9 @@ def calls(
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[Store, Schedules]]:
+async def opened(url: str) -> AsyncIterator[tuple[Store, Schedules, Triggers]]:
     async with open_store(url) as store:
-        yield store, Schedules(store.database)
+        yield store, Schedules(store.database), Triggers(store.database)
 
 
 async def state(schedules: Schedules, schedule_id: str = "s") -> ScheduledTaskState:
@@ -89,16 +90,16 @@ async def instants(store: Store) -> list[datetime | None]:
 
 
 async def test_the_first_instant_is_an_interval_from_now_or_the_one_given(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         given = ScheduledTaskTime(next_trigger_time=at(5), interval_days=1)
         assert (await schedules.add(calls(times=[EVERY_MINUTE, given, DAILY]), START)).changed
         assert await next_of(schedules) == [at(MINUTE), at(5), at(24 * 60 * MINUTE)]
-        assert await schedules.next_due(["s"], START) == 0.005
-        assert await schedules.next_due(["s"], at(5)) == 0
+        assert await triggers.next_due(["s"], START) == 0.005
+        assert await triggers.next_due(["s"], at(5)) == 0
 
 
 async def test_the_same_times_keep_their_instants_and_others_replace_them(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, _):
         await schedules.add(tasks(times=[DAILY, EVERY_MINUTE]), START)
         kept = await next_of(schedules)
         assert not (await schedules.add(tasks(times=[DAILY, EVERY_MINUTE]), at(30_000))).changed
@@ -112,21 +113,21 @@ async def test_the_same_times_keep_their_instants_and_others_replace_them(databa
 
 async def test_a_one_off_that_has_triggered_stays_so(database: str) -> None:
     once = ScheduledTaskTime(next_trigger_time=at(5))
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(times=[once]), START)
         for now in (at(5), at(6)):
-            await schedules.advance([], 9, now)
+            await triggers.advance([], 9, now)
         assert not (await schedules.add(tasks(times=[once]), at(7))).changed
-        assert await schedules.next_due(["s"], at(8)) is None
+        assert await triggers.next_due(["s"], at(8)) is None
         assert await instants(store) == [at(5)]
         assert (await schedules.times())["s"] == [ScheduledTaskTime()]
 
 
 async def test_what_it_does_is_changed_with_the_next_add(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(calls(), START)
         await schedules.add(tasks(payload='{"a":1}', priority=3, retain_for=5, delay=10), START)
-        done = await schedules.advance([], 9, at(MINUTE))
+        done = await triggers.advance([], 9, at(MINUTE))
         (task,) = await created(store)
         assert done == Advance(found=1, types={"t"})
         assert (task.type, task.payload, task.priority, task.run_at) == (
@@ -141,7 +142,7 @@ async def test_what_it_does_is_changed_with_the_next_add(database: str) -> None:
 
 
 async def test_many_add_the_same_at_once(database: str) -> None:
-    async with opened(database) as (_, first), opened(database) as (_, second):
+    async with opened(database) as (_, first, _), opened(database) as (_, second, _):
         for name in map(str, range(20)):
             changed = await asyncio.gather(
                 *(schedules.add(tasks(name), START) for schedules in (first, second) * 3)
@@ -150,9 +151,9 @@ async def test_many_add_the_same_at_once(database: str) -> None:
 
 
 async def test_it_stays_paused_and_keeps_its_history_when_it_is_added_again(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         await schedules.add(tasks(), START)
-        await schedules.advance([], 9, at(MINUTE))
+        await triggers.advance([], 9, at(MINUTE))
         before = await state(schedules)
         assert before.last_trigger_time == at(MINUTE)
         assert await schedules.pause("s", at(MINUTE))
@@ -161,7 +162,7 @@ async def test_it_stays_paused_and_keeps_its_history_when_it_is_added_again(data
             after = await state(schedules)
             assert after.paused_since == at(MINUTE)
             assert after.last_task_id == before.last_task_id
-            assert await schedules.next_due(["s"], at(10 * MINUTE)) is None
+            assert await triggers.next_due(["s"], at(10 * MINUTE)) is None
 
 
 # Triggering.
@@ -169,67 +170,67 @@ async def test_it_stays_paused_and_keeps_its_history_when_it_is_added_again(data
 
 @pytest.mark.parametrize("kind", [tasks, calls])
 async def test_it_stays_on_the_grid(database: str, kind: Any) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         await schedules.add(kind(), START)
         for number in range(1, 4):
             late = at(number * MINUTE + 777 * number)
-            assert (await schedules.advance(["s"], 9, late)).found == 1
-            assert (await schedules.advance(["s"], 9, late)).found == 0
+            assert (await triggers.advance(["s"], 9, late)).found == 1
+            assert (await triggers.advance(["s"], 9, late)).found == 0
             assert (await state(schedules)).last_trigger_time == at(number * MINUTE)
             assert await next_of(schedules) == [at((number + 1) * MINUTE)]
 
 
 async def test_missed_instants_are_coalesced(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(), START)
-        await schedules.advance([], 9, at(5 * MINUTE))
+        await triggers.advance([], 9, at(5 * MINUTE))
         assert await instants(store) == [at(MINUTE)]
         assert await next_of(schedules) == [at(6 * MINUTE)]
 
 
 async def test_missed_instants_are_caught_up_in_bounded_steps(database: str) -> None:
     missed = CATCH_UP + 7
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(misfire="catch_up"), START)
         now = at(missed * MINUTE)
-        assert [(await schedules.advance([], 9, now)).found for _ in range(3)] == [1, 1, 0]
+        assert [(await triggers.advance([], 9, now)).found for _ in range(3)] == [1, 1, 0]
         assert await instants(store) == [at(n * MINUTE) for n in range(1, missed + 1)]
 
 
 async def test_a_function_catches_up_one_by_one(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         await schedules.add(calls(misfire="catch_up"), START)
         due = []
-        while (done := await schedules.advance(["s"], 9, at(3 * MINUTE))).found:
+        while (done := await triggers.advance(["s"], 9, at(3 * MINUTE))).found:
             due += done.triggers
         assert due == [Trigger("s", at(number * MINUTE)) for number in (1, 2, 3)]
 
 
 async def test_times_of_one_task_trigger_independently(database: str) -> None:
     other = ScheduledTaskTime(next_trigger_time=at(MINUTE), interval_minutes=2)
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(times=[EVERY_MINUTE, other]), START)
-        await schedules.advance([], 9, at(MINUTE))
+        await triggers.advance([], 9, at(MINUTE))
         assert await instants(store) == [at(MINUTE)] * 2
         assert await next_of(schedules) == [at(2 * MINUTE), at(3 * MINUTE)]
 
 
 async def test_a_function_triggers_only_where_it_was_added(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         await schedules.add(calls("mine"), START)
         await schedules.add(calls("other"), START)
         now = at(MINUTE)
-        assert await schedules.next_due([], now) is None
-        assert (await schedules.advance([], 9, now)).found == 0
-        assert (await schedules.advance(["mine"], 9, now)).triggers == [Trigger("mine", now)]
-        assert await schedules.next_due(["other"], now) == 0
+        assert await triggers.next_due([], now) is None
+        assert (await triggers.advance([], 9, now)).found == 0
+        assert (await triggers.advance(["mine"], 9, now)).triggers == [Trigger("mine", now)]
+        assert await triggers.next_due(["other"], now) == 0
 
 
 async def test_a_batch_is_bounded(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         for name in "abcde":
             await schedules.add(tasks(name), START)
-        assert [(await schedules.advance([], 2, at(MINUTE))).found for _ in range(4)] == [
+        assert [(await triggers.advance([], 2, at(MINUTE))).found for _ in range(4)] == [
             2,
             2,
             1,
@@ -240,14 +241,14 @@ async def test_a_batch_is_bounded(database: str) -> None:
 
 async def test_nodes_that_look_at_once_trigger_once(database: str) -> None:
     """Fails if the due rows are read without a lock and written without a compare-and-set."""
-    async with opened(database) as (store, first), opened(database) as (_, second):
+    async with opened(database) as (store, first, one), opened(database) as (_, _, other):
         names = [f"{number:02}" for number in range(30)]
         for name in names:
             await first.add(tasks(name) if int(name) % 2 else calls(name), START)
         called: list[Trigger] = []
         for number in range(1, 6):
             done = await asyncio.gather(
-                *(node.advance(names, 100, at(number * MINUTE)) for node in (first, second) * 3)
+                *(node.advance(names, 100, at(number * MINUTE)) for node in (one, other) * 3)
             )
             called += [trigger for advance in done for trigger in advance.triggers]
         assert len(set(called)) == len(called) == 15 * 5
@@ -259,16 +260,16 @@ async def test_a_row_that_changed_is_not_written(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if the write does not compare the token."""
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks("a"), START)
         await schedules.add(tasks("b"), START)
-        take = Schedules._take
+        advanced = Triggers._advanced
 
-        def meanwhile(self: Schedules, row: Any, *args: Any) -> Any:
-            return take(self, row._replace(token="f" * 32) if row.id == "a" else row, *args)
+        def meanwhile(self: Triggers, row: Any, *args: Any) -> Any:
+            return advanced(self, row._replace(token="f" * 32) if row.id == "a" else row, *args)
 
-        monkeypatch.setattr(Schedules, "_take", meanwhile)
-        await schedules.advance([], 9, at(MINUTE))
+        monkeypatch.setattr(Triggers, "_advanced", meanwhile)
+        await triggers.advance([], 9, at(MINUTE))
         assert [task.schedule_id for task in await created(store)] == ["b"]
         assert await next_of(schedules, "a") == [at(MINUTE)]
 
@@ -276,20 +277,20 @@ async def test_a_row_that_changed_is_not_written(
 async def test_no_task_no_advance(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails if the advance is committed before the tasks are inserted."""
 
-    def broken(self: Schedules, tasks: Sequence[Any], now: Any) -> Operation[None]:
+    def broken(self: Triggers, tasks: Sequence[Any], now: Any) -> Operation[None]:
         raise ZeroDivisionError
         yield
 
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(), START)
         with monkeypatch.context() as patch:
-            patch.setattr(Schedules, "_create", broken)
+            patch.setattr(Triggers, "_create", broken)
             with pytest.raises(ZeroDivisionError):
-                await schedules.advance([], 9, at(MINUTE))
+                await triggers.advance([], 9, at(MINUTE))
         assert await next_of(schedules) == [at(MINUTE)]
         # A server may take a moment to see that the connection has gone, and passes locks by.
         async with asyncio.timeout(10):
-            while not (await schedules.advance([], 9, at(MINUTE))).found:
+            while not (await triggers.advance([], 9, at(MINUTE))).found:
                 await asyncio.sleep(0.01)
         assert await instants(store) == [at(MINUTE)]
 
@@ -298,48 +299,48 @@ async def test_no_task_no_advance(database: str, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_task_is_left_out_while_the_last_one_has_not_ended(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(overlap="skip"), START)
-        await schedules.advance([], 9, at(MINUTE))
+        await triggers.advance([], 9, at(MINUTE))
         (first,) = await created(store)
-        await schedules.advance([], 9, at(2 * MINUTE))
+        await triggers.advance([], 9, at(2 * MINUTE))
         await store.database.claim("w", {"t": 1}, 10 * MINUTE, at(2 * MINUTE))
-        done = await schedules.advance([], 9, at(3 * MINUTE))
+        done = await triggers.advance([], 9, at(3 * MINUTE))
         found = await state(schedules)
         assert done == Advance(found=1)
         assert (found.last_trigger_time, found.last_skip_time) == (at(MINUTE), at(3 * MINUTE))
         assert found.last_skip_reason == f"task {first.id} was processing"
         await store.tasks.remove(first.id)
-        await schedules.advance([], 9, at(4 * MINUTE))
+        await triggers.advance([], 9, at(4 * MINUTE))
         assert await instants(store) == [at(4 * MINUTE)]
 
 
 async def test_a_caught_up_task_is_not_beside_its_predecessor(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(overlap="skip", misfire="catch_up"), START)
-        await schedules.advance([], 9, at(5 * MINUTE))
+        await triggers.advance([], 9, at(5 * MINUTE))
         assert await instants(store) == [at(MINUTE)]
         assert (await state(schedules)).last_skip_time == at(5 * MINUTE)
 
 
 async def test_the_overlap_rule_is_of_each_schedule(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks("a", overlap="skip"), START)
         await schedules.add(tasks("b", overlap="skip"), START)
         await schedules.add(tasks("c"), START)
-        await schedules.advance([], 9, at(MINUTE))
-        await schedules.advance([], 9, at(2 * MINUTE))
+        await triggers.advance([], 9, at(MINUTE))
+        await triggers.advance([], 9, at(2 * MINUTE))
         assert sorted(str(task.schedule_id) for task in await created(store)) == list("abcc")
 
 
 async def test_the_overlap_rule_holds_for_who_waits_for_the_row(database: str) -> None:
     """Fails on PostgreSQL if the last task is looked at by the statement that locks the row."""
-    async with opened(database) as (store, first), opened(database) as (_, second):
+    async with opened(database) as (store, first, one), opened(database) as (_, _, other):
         for name in map(str, range(10)):
             await first.add(tasks(name, overlap="skip"), START)
             await asyncio.gather(
-                *(node.trigger(name, False, at(1)) for node in (first, second) * 2),
-                *(node.advance([], 9, at(MINUTE)) for node in (first, second)),
+                *(node.trigger(name, False, at(1)) for node in (one, other) * 2),
+                *(node.advance([], 9, at(MINUTE)) for node in (one, other)),
             )
         found = [task.schedule_id for task in await created(store)]
         assert len(found) == len(set(found)) == 10
@@ -351,39 +352,39 @@ async def test_the_overlap_rule_holds_for_who_waits_for_the_row(database: str) -
 async def test_a_pause_leaves_instants_out(database: str) -> None:
     once = ScheduledTaskTime(next_trigger_time=at(90_000))
     later = ScheduledTaskTime(next_trigger_time=at(20 * MINUTE))
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks(times=[EVERY_MINUTE, once, later], misfire="catch_up"), START)
         assert await schedules.pause("s", at(30_000))
         assert not await schedules.pause("s", at(31_000))
-        assert (await schedules.advance([], 9, at(10 * MINUTE))).found == 0
+        assert (await triggers.advance([], 9, at(10 * MINUTE))).found == 0
         assert await schedules.resume("s", at(10 * MINUTE))
         assert not await schedules.resume("s", at(10 * MINUTE))
         assert await next_of(schedules) == [at(10 * MINUTE), None, at(20 * MINUTE)]
         found = await state(schedules)
         assert found.paused_since is None
         assert found.last_skip_reason == "it was paused"
-        await schedules.advance([], 9, at(10 * MINUTE))
+        await triggers.advance([], 9, at(10 * MINUTE))
         assert await instants(store) == [at(10 * MINUTE)]
 
 
 async def test_a_trigger_by_hand_leaves_the_grid_alone(database: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks("t"), START)
         await schedules.add(calls("c"), START)
-        assert await schedules.trigger("t", False, at(10)) == Advance(found=1, types={"t"})
-        assert await schedules.trigger("c", False, at(10)) == Advance()
-        done = await schedules.trigger("c", True, at(10))
+        assert await triggers.trigger("t", False, at(10)) == Advance(found=1, types={"t"})
+        assert await triggers.trigger("c", False, at(10)) == Advance()
+        done = await triggers.trigger("c", True, at(10))
         assert done == Advance(found=1, triggers=[Trigger("c", at(10))])
-        assert await schedules.trigger("none", True, at(10)) == Advance()
+        assert await triggers.trigger("none", True, at(10)) == Advance()
         assert await instants(store) == [at(10)]
         assert await next_of(schedules, "t") == await next_of(schedules, "c") == [at(MINUTE)]
         await schedules.pause("t", at(11))
-        assert (await schedules.trigger("t", False, at(12))).types
+        assert (await triggers.trigger("t", False, at(12))).types
         assert (await state(schedules, "t")).paused_since == at(11)
 
 
 async def test_what_is_not_there(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, _):
         assert await schedules.state("s") is None
         assert await schedules.times() == {}
         for act in (schedules.pause, schedules.resume, schedules.remove):
@@ -394,20 +395,20 @@ async def test_what_is_not_there(database: str) -> None:
 
 
 async def test_the_end_of_a_call_is_kept_unless_it_was_triggered_again(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         await schedules.add(calls(), START)
-        (first,) = (await schedules.advance(["s"], 9, at(MINUTE))).triggers
+        (first,) = (await triggers.advance(["s"], 9, at(MINUTE))).triggers
         assert (await state(schedules)).last_outcome == "started"
         error = '{"name":"ValueError","message":"no"}'
-        await schedules.record([CallOutcome(first, "failed", error)])
+        await triggers.record([CallOutcome(first, "failed", error)])
         found = await state(schedules)
         assert found.last_outcome == "failed"
         assert found.last_error is not None
         assert found.last_error.message == "no"
-        (second,) = (await schedules.advance(["s"], 9, at(2 * MINUTE))).triggers
-        await schedules.record([CallOutcome(first, "failed", error)])
+        (second,) = (await triggers.advance(["s"], 9, at(2 * MINUTE))).triggers
+        await triggers.record([CallOutcome(first, "failed", error)])
         assert (await state(schedules)).last_outcome == "started"
-        await schedules.record([CallOutcome(second, "success", None)])
+        await triggers.record([CallOutcome(second, "success", None)])
         found = await state(schedules)
         assert (found.last_outcome, found.last_error) == ("success", None)
 
@@ -427,21 +428,21 @@ async def test_the_end_of_a_call_is_kept_unless_it_was_triggered_again(database:
     ids=["empty", "object", "nothing", "instant", "deep"],
 )
 async def test_a_damaged_row_is_put_aside(database: str, damage: str) -> None:
-    async with opened(database) as (store, schedules):
+    async with opened(database) as (store, schedules, triggers):
         await schedules.add(tasks("bad"), START)
         await schedules.add(tasks("good"), START)
         await execute(database, f"UPDATE rowlock_scheduled_task SET {damage} WHERE id = 'bad'")
-        done = await schedules.advance([], 9, at(MINUTE))
+        done = await triggers.advance([], 9, at(MINUTE))
         assert [name for name, _ in done.damaged] == ["bad"]
         assert [task.schedule_id for task in await created(store)] == ["good"]
-        assert await schedules.next_due([], at(MINUTE)) == 60
+        assert await triggers.next_due([], at(MINUTE)) == 60
         assert set(await schedules.times()) == {"bad", "good"}
         found = await state(schedules, "bad")
         assert found.last_error is not None
         assert found.last_error.source == "rowlock"
         assert (found.last_outcome, found.paused_since) == ("damaged", at(MINUTE))
         assert not await schedules.resume("bad", at(MINUTE))
-        assert await schedules.trigger("bad", True, at(MINUTE)) == Advance()
+        assert await triggers.trigger("bad", True, at(MINUTE)) == Advance()
         await schedules.add(tasks("bad"), at(MINUTE))
         found = await state(schedules, "bad")
         assert (found.last_outcome, found.last_error, found.paused_since) == (None, None, None)
@@ -449,12 +450,12 @@ async def test_a_damaged_row_is_put_aside(database: str, damage: str) -> None:
 
 
 async def test_the_clock_is_the_database_s(database: str) -> None:
-    async with opened(database) as (_, schedules):
+    async with opened(database) as (_, schedules, triggers):
         before = datetime.now(UTC)
         await schedules.add(calls())
         (due,) = await next_of(schedules)
         assert due is not None
         assert abs(due - before - timedelta(minutes=1)) < timedelta(seconds=30)
-        wait = await schedules.next_due(["s"])
+        wait = await triggers.next_due(["s"])
         assert wait is not None
         assert 0 < wait <= 60

@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rowlock._cron import Cron
-from rowlock._times import first, following, instants, is_complete, to_datetime, to_milliseconds
+from rowlock._scheduling.times import (
+    first,
+    following,
+    instants,
+    is_complete,
+    to_datetime,
+    to_milliseconds,
+)
 from rowlock.models import LAST_INSTANT, MAX_DURATION_MS, ScheduledTaskTime
 
 SECOND = timedelta(seconds=1)

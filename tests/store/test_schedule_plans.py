@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from rowlock._store.database import Database
 from rowlock._store.ends import Policy
 from rowlock._store.open import database_of
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres.database import PostgresDatabase
-from rowlock._store.schedule_statements import ScheduleRow
-from rowlock._store.schedules import CallOutcome, NewSchedule, Schedules, Trigger, _row_of
+from rowlock._store.schedule_rows import ScheduleRow, ScheduleRows
+from rowlock._store.schedules import NewSchedule, Schedules, row_of
 from rowlock._store.sqlite.database import SqliteDatabase
 from rowlock._store.store import Store
+from rowlock._store.triggers import CallOutcome, Trigger, Triggers
 from rowlock._store.url import async_url
 from rowlock._worker.triggers import _BATCH
 from rowlock.models import ScheduledTaskTime
@@ -28,7 +30,7 @@ from rowlock.schema import upgrade
 from tests.store import test_explain as explain
 from tests.store.test_explain import MODES, MOST_STEPS, ROWS
 from tests.support.postgres_server import temporary_database
-from tests.support.stores import START, at, new_row
+from tests.support.stores import START, at, new_row, operation
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -95,7 +97,7 @@ def _insert(dialect: Mapping[str, str], source: str, **instead: str) -> str:
 @pytest.fixture(scope="module", params=["none", "fresh", "stale"])
 def postgres(
     request: pytest.FixtureRequest, postgres_server_url: str
-) -> Iterator[tuple[str, Schedules]]:
+) -> Iterator[tuple[str, Database]]:
     series = f"generate_series(0, {ROWS - 1}) AS i"
     tables = "rowlock_task", "rowlock_scheduled_task"
     with temporary_database(postgres_server_url) as url:
@@ -123,13 +125,13 @@ def postgres(
         explain._script(url, *script)
         store = Store(database_of(async_url(url)), Policy(5000, 5, 0))
         assert isinstance(store.database, PostgresDatabase)
-        yield url, Schedules(store.database)
+        yield url, store.database
 
 
 @pytest.fixture(scope="module", params=["none", "fresh"])
 def sqlite(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Schedules]:
+) -> tuple[Path, Database]:
     path = tmp_path_factory.mktemp("plans") / "test.db"
     upgrade(f"sqlite:///{path}")
     series = (
@@ -144,92 +146,94 @@ def sqlite(
             database.execute("ANALYZE")
     store = Store(database_of(async_url(f"sqlite:///{path}")), Policy(5000, 5, 0))
     assert isinstance(store.database, SqliteDatabase)
-    return path, Schedules(store.database)
+    return path, store.database
 
 
 Operations = Mapping[str, Callable[[], Any]]
 
 
-def _found_and_written(schedules: Schedules, ours: Sequence[str]) -> Any:
-    done = yield from schedules._advance(ours, _BATCH, START)
+def _found_and_written(triggers: Triggers, ours: Sequence[str]) -> Any:
+    done = yield from operation(triggers.advance, ours, _BATCH, START)
     assert done.found == _BATCH
     assert not done.damaged
 
 
-def _written(schedules: Schedules, rows: Sequence[ScheduleRow]) -> Any:
-    written = yield from schedules._write(rows)
+def _written(database: Database, rows: Sequence[ScheduleRow]) -> Any:
+    written = yield from ScheduleRows(database).write(rows)
     assert len(written) == len(rows)
 
 
-def looks(schedules: Schedules) -> Operations:
+def looks(database: Database) -> Operations:
     """What looks for what is due, behind all that nobody can call."""
+    triggers = Triggers(database)
     return {
-        "next due": partial(schedules._next_due, OURS, START),
-        "next due, no functions": partial(schedules._next_due, [], START),
-        "advance": partial(_found_and_written, schedules, OURS),
-        "advance, no functions": partial(_found_and_written, schedules, []),
+        "next due": partial(operation, triggers.next_due, OURS, START),
+        "next due, no functions": partial(operation, triggers.next_due, [], START),
+        "advance": partial(_found_and_written, triggers, OURS),
+        "advance, no functions": partial(_found_and_written, triggers, []),
     }
 
 
-def others(schedules: Schedules) -> Operations:
+def others(database: Database) -> Operations:
     """What is about rows that are known."""
+    schedules, triggers = Schedules(database), Triggers(database)
     waiting, paused = (f"{ROWS // 2 + i:032x}" for i in (2, 8))
     started = range(5, _BATCH * 100, 100)
     ends = [
         CallOutcome(Trigger(f"{i:032x}", START - timedelta(seconds=i)), "success", None)
         for i in started
     ]
-    instant = schedules._codec.to_time(START)
+    instant = database.codec.to_time(START)
     times = [ScheduledTaskTime(interval_hours=1)]
     new = partial(NewSchedule, times=times, misfire="coalesce", overlap="allow")
     changed = [
-        _row_of(new(f"{i:032x}", template=None))._replace(token=f"{i:032x}", next_trigger=instant)
+        row_of(new(f"{i:032x}", template=None))._replace(token=f"{i:032x}", next_trigger=instant)
         for i in started
     ]
     return {
-        "add": partial(schedules._add, new("new", template=new_row()), START),
-        "change": partial(schedules._add, new(waiting, template=new_row()), START),
-        "state": partial(schedules._state, waiting),
-        "pause": partial(schedules._pause, waiting, START),
+        "add": partial(operation, schedules.add, new("new", template=new_row()), START),
+        "change": partial(operation, schedules.add, new(waiting, template=new_row()), START),
+        "state": partial(operation, schedules.state, waiting),
+        "pause": partial(operation, schedules.pause, waiting, START),
         "resume": partial(schedules._resume, paused, at(5)),
-        "trigger": partial(schedules._trigger, waiting, False, START),
-        "write": partial(_written, schedules, changed),
-        "ended": partial(schedules._record, ends),
-        "remove": partial(schedules._remove, waiting),
+        "trigger": partial(operation, triggers.trigger, waiting, False, START),
+        "write": partial(_written, database, changed),
+        "ended": partial(operation, triggers.record, ends),
+        "remove": partial(operation, schedules.remove, waiting),
     }
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_postgres_looks(
-    postgres: tuple[str, Schedules], mode: str, monkeypatch: pytest.MonkeyPatch
+    postgres: tuple[str, Database], mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, schedules = postgres
+    url, database = postgres
     monkeypatch.setattr(explain, "MOST_ROWS", MOST_READ)
     complaints = asyncio.run(
-        explain._check_postgres(url, mode, _connections.BEGIN, looks(schedules), MOST_READ)
+        explain._check_postgres(url, mode, _connections.BEGIN, looks(database), MOST_READ)
     )
     assert not complaints, "\n".join(complaints)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_postgres_others(postgres: tuple[str, Schedules], mode: str) -> None:
-    url, schedules = postgres
+def test_postgres_others(postgres: tuple[str, Database], mode: str) -> None:
+    url, database = postgres
     complaints = asyncio.run(
         explain._check_postgres(
-            url, mode, _connections.BEGIN, others(schedules), MOST_BLOCKS_WRITTEN
+            url, mode, _connections.BEGIN, others(database), MOST_BLOCKS_WRITTEN
         )
     )
     assert not complaints, "\n".join(complaints)
 
 
-def test_sqlite_looks(sqlite: tuple[Path, Schedules], monkeypatch: pytest.MonkeyPatch) -> None:
-    path, schedules = sqlite
+def test_sqlite_looks(sqlite: tuple[Path, Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, database = sqlite
     monkeypatch.setattr(explain, "MOST_STEPS", MOST_STEPS_LOOKING)
-    complaints = explain._check_sqlite(path, looks(schedules))
+    complaints = explain._check_sqlite(path, looks(database))
     assert not complaints, "\n".join(complaints)
 
 
-def test_sqlite_others(sqlite: tuple[Path, Schedules]) -> None:
-    path, schedules = sqlite
-    complaints = explain._check_sqlite(path, others(schedules))
+def test_sqlite_others(sqlite: tuple[Path, Database]) -> None:
+    path, database = sqlite
+    complaints = explain._check_sqlite(path, others(database))
     assert not complaints, "\n".join(complaints)

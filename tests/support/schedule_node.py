@@ -20,11 +20,13 @@ from typing import Any
 
 from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._scheduling.calls import Calls
+from rowlock._scheduling.times import to_milliseconds
 from rowlock._store.database import Operation, T
-from rowlock._store.schedule_statements import ScheduleStatements
-from rowlock._store.schedules import Added, Advance, NewSchedule, Schedules
+from rowlock._store.schedule_rows import RowStatements
+from rowlock._store.schedules import Added, NewSchedule, Schedules
 from rowlock._store.sql import Dialect, Statement
-from rowlock._times import to_milliseconds
+from rowlock._store.triggers import Advance, Triggers, TriggerStatements
+from tests.support.stores import operation
 
 CRASHED = 9
 
@@ -69,17 +71,20 @@ async def run(arguments: argparse.Namespace) -> None:
 
 def no_compare_and_set() -> None:
     """Read the due rows without a lock, before the transaction; write whatever the token is."""
-    build = ScheduleStatements.__init__
+    build, build_rows = TriggerStatements.__init__, RowStatements.__init__
 
-    def broken(self: ScheduleStatements, dialect: Dialect) -> None:
+    def unlocked(self: TriggerStatements, dialect: Dialect) -> None:
         build(self, dialect)
         self.due = replace(self.due, sql=self.due.sql.replace(" FOR UPDATE SKIP LOCKED", ""))
+
+    def uncompared(self: RowStatements, dialect: Dialect) -> None:
+        build_rows(self, dialect)
         write, found, compared = self.write.sql.partition(" AND rowlock_scheduled_task.token = ")
         assert found
         table = compared.partition(".token ")[2]
         self.write = replace(self.write, sql=f"{write} {table}")
 
-    add = Schedules.add
+    add, original = Schedules.add, Triggers.advance
 
     async def persist(self: Schedules, new: NewSchedule, now: datetime | None = None) -> Added:
         # Writes that have not locked their rows before lock them in any order.
@@ -88,30 +93,31 @@ def no_compare_and_set() -> None:
                 return await add(self, new, now)
 
     async def advance(
-        self: Schedules,
+        self: Triggers,
         ours: Iterable[str],
         limit: int,
         now: datetime | None = None,
         rooms: Sequence[tuple[Iterable[str], int]] = (),
     ) -> Advance:
-        operation = self._advance(ours, limit, now, rooms)
-        rows = await self._database.read(one(*next(operation)))
-        return await self._database.transaction(rest(operation, rows))
+        advancing = operation(original.__get__(self), ours, limit, now, rooms)
+        rows = await self._database.read(one(*next(advancing)))
+        return await self._database.transaction(rest(advancing, rows))
 
-    patch(ScheduleStatements, "__init__", broken)
+    patch(TriggerStatements, "__init__", unlocked)
+    patch(RowStatements, "__init__", uncompared)
     patch(Schedules, "add", persist)
-    patch(Schedules, "advance", advance)
+    patch(Triggers, "advance", advance)
 
 
 def one(statement: Statement, parameters: Mapping[str, Any]) -> Operation[Sequence[Any]]:
     return (yield statement, parameters)
 
 
-def rest(operation: Operation[T], rows: Sequence[Any]) -> Operation[T]:
+def rest(begun: Operation[T], rows: Sequence[Any]) -> Operation[T]:
     try:
-        request = operation.send(rows)
+        request = begun.send(rows)
         while True:
-            request = operation.send((yield request))
+            request = begun.send((yield request))
     except StopIteration as stop:
         value: T = stop.value
         return value
@@ -119,16 +125,16 @@ def rest(operation: Operation[T], rows: Sequence[Any]) -> Operation[T]:
 
 def two_transactions() -> None:
     """Commit the advance by itself, and insert its tasks in another transaction."""
-    original, create = Schedules.advance, Schedules._create
+    original, create = Triggers.advance, Triggers._create
     later: list[tuple[Sequence[Any], Any]] = []
 
-    def postpone(self: Schedules, tasks: Sequence[Any], now: Any) -> Operation[None]:
+    def postpone(self: Triggers, tasks: Sequence[Any], now: Any) -> Operation[None]:
         later.append((tasks, now))
         return
         yield
 
     async def advance(
-        self: Schedules,
+        self: Triggers,
         ours: Iterable[str],
         limit: int,
         now: datetime | None = None,
@@ -139,20 +145,20 @@ def two_transactions() -> None:
             await self._database.transaction(create(self, *later.pop()))
         return done
 
-    patch(Schedules, "_create", postpone)
-    patch(Schedules, "advance", advance)
+    patch(Triggers, "_create", postpone)
+    patch(Triggers, "advance", advance)
 
 
 def crash_before_tasks() -> None:
     """End when the advance is written, in whichever transaction, and its tasks are not."""
 
-    def end(self: Schedules, tasks: Sequence[Any], now: Any) -> Operation[None]:
+    def end(self: Triggers, tasks: Sequence[Any], now: Any) -> Operation[None]:
         if tasks:
             os._exit(CRASHED)
         return
         yield
 
-    patch(Schedules, "_create", end)
+    patch(Triggers, "_create", end)
 
 
 def crash_before_calls() -> None:

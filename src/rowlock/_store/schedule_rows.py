@@ -1,72 +1,203 @@
-"""The rows of scheduled tasks: what of them this process understands, and what it leaves alone.
-
-Nothing here asks a database.
-"""
+"""The rows of scheduled tasks: how they are read and written, and what this process understands."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from functools import cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from rowlock._store.schedule_statements import ScheduleRow
-from rowlock._times import DamagedError, NotUnderstoodError, StoredTime, read_times
+from sqlalchemy import ColumnElement, Executable, Select, Text, bindparam, select, update
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.types import TypeEngine
 
-MISFIRE_GRACE = 60_000
-"""How late an instant may be with `misfire="skip"` where nothing else is said, in milliseconds."""
-
-MISFIRES: Final = ("coalesce", "catch_up", "skip")
-OVERLAPS: Final = ("allow", "skip")
+from rowlock._ids import new_id
+from rowlock._scheduling.plan import MISFIRES, OVERLAPS, earliest
+from rowlock._scheduling.times import (
+    STORED_TIMES,
+    DamagedError,
+    NotUnderstoodError,
+    StoredTime,
+    read_times,
+    to_datetime,
+)
+from rowlock._store.codec import Codec
+from rowlock._store.database import Database, Operation
+from rowlock._store.sql import Dialect
+from rowlock._store.tables import (
+    IdType,
+    JsonType,
+    scheduled_task,
+    stored_from_batch,
+    type_in_batch,
+)
 
 DAMAGED: Final = "damaged"
 """The outcome of a row that was put aside."""
-
-# So many rows that cannot be read are left out of a look.
-_MOST_LEFT = 10_000
-NO_TOKEN = "0" * 32
 
 Definition = Mapping[str, Any]
 """What a scheduled task is by what it was added with, to be compared."""
 
 
-KEPT = (
-    "token",
-    "paused_since",
-    "last_trigger",
-    "last_outcome",
-    "last_error",
-    "last_task_id",
-    "last_skip",
-    "last_skip_reason",
+class ScheduleRow(NamedTuple):
+    """A row as it comes from the driver, but for ids, which are always 32 hex digits."""
+
+    id: str
+    token: str
+    times: str
+    next_trigger: Any
+    paused_since: Any
+    misfire: str
+    misfire_grace: int | None
+    overlap: str
+    task_type: str | None
+    payload: str | None
+    retries_remaining: int | None
+    retry_interval: int | None
+    retain_for: int
+    priority: int
+    delay: int
+    last_trigger: Any
+    last_outcome: str | None
+    last_error: str | None
+    last_task_id: str | None
+    last_skip: Any
+    last_skip_reason: str | None
+
+
+# What a trigger, a pause or a resume writes.
+KEPT: Final = (
+    *("token", "paused_since", "last_trigger", "last_outcome", "last_error", "last_task_id"),
+    *("last_skip", "last_skip_reason"),
 )
-_STATE = (*KEPT, "id", "next_trigger")
+_STATE: Final = (*KEPT, "id", "next_trigger")
+
+COLUMNS: Final = [
+    sql_cast(column, Text).label(column.name) if isinstance(column.type, JsonType) else column
+    for column in (scheduled_task.c[name] for name in ScheduleRow._fields)
+]
+"""Of a `ScheduleRow`."""
+
+TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
+    name: type_in_batch(column) for name, column in scheduled_task.c.items()
+}
+"""Of a row in a batch."""
+
+NAMED: Final = scheduled_task.c.id == bindparam("id", type_=Text)
+"""The one scheduled task that the parameter `id` names."""
+
+# The ids that a statement is about, and the tokens of the rows that it leaves out.
+_NAMES: Final[Mapping[str, TypeEngine[Any]]] = {"id": Text(), "token": IdType()}
+_NO_TOKEN: Final = "0" * 32
 
 
-class Left:
-    """The rows that this process leaves to others, by their tokens: each write changes them."""
+def is_among(dialect: Dialect) -> ColumnElement[bool]:
+    """The rows whose ids are among the `names`."""
+    batch = dialect.batch(_NAMES)
+    return scheduled_task.c.id.in_(select(batch.c.id))
 
-    def __init__(self) -> None:
-        self._tokens: dict[str, None] = {}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._tokens))
+def is_not_left(dialect: Dialect) -> ColumnElement[bool]:
+    """The rows whose tokens are not among the `names`."""
+    batch = dialect.batch(_NAMES)
+    return scheduled_task.c.token.not_in(select(batch.c.token))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next one takes the place of another."""
-        return len(self._tokens) >= _MOST_LEFT
 
-    def add(self, token: str) -> None:
-        """Leave a row out of the next looks."""
-        if self.is_full:
-            del self._tokens[next(iter(self._tokens))]
-        self._tokens[token] = None
+def names(codec: Codec, ids: Iterable[str], left: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Return the parameters that name ids, and the tokens of rows that are left out."""
+    named = [{"id": schedule_id, "token": _NO_TOKEN} for schedule_id in ids]
+    # No id is empty; and an array needs an element to show its columns.
+    named += [{"id": "", "token": token} for token in left]
+    return codec.batch(named or [{"id": "", "token": _NO_TOKEN}])
 
-    def clear(self) -> None:
-        """Look at all of them again."""
-        self._tokens.clear()
+
+def with_instant(dialect: Dialect) -> Select[Any]:
+    """Rows, each with the instant of the statement."""
+    return select(*COLUMNS, dialect.now.label("now"))
+
+
+class RowStatements:
+    """The statements."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        build = dialect.compile
+
+        self.get = build(with_instant(dialect).where(NAMED).with_for_update())
+        self.write = build(_write(dialect))
+
+
+def _write(dialect: Dialect) -> Executable:
+    batch = dialect.batch({**TYPES, "new_token": IdType()})
+    values = {
+        name: stored_from_batch(scheduled_task.c[name], batch.c[name])
+        for name in TYPES
+        if name not in ("id", "token")
+    }
+    return (
+        update(scheduled_task)
+        # The compare-and-set. With it nobody writes what was computed from an older row.
+        .where(scheduled_task.c.id == batch.c.id, scheduled_task.c.token == batch.c.token)
+        .values(token=batch.c.new_token, **values)
+        .returning(scheduled_task.c.id)
+    )
+
+
+@cache
+def row_statements(dialect: Dialect) -> RowStatements:
+    """Return the statements of a database."""
+    return RowStatements(dialect)
+
+
+class ScheduleRows:
+    """What the operations on scheduled tasks have in common."""
+
+    def __init__(self, database: Database) -> None:
+        self._codec = database.codec
+        self._sql = row_statements(database.dialect)
+
+    def found(
+        self, schedule_id: str, now: datetime | None
+    ) -> Operation[tuple[ScheduleRow, Any] | None]:
+        """Lock a row; return it and the instant, None if there is none."""
+        rows = yield self._sql.get, {"id": schedule_id, "now": self._codec.instant(now)}
+        return self.split(rows[0]) if rows else None
+
+    def write(self, rows: Sequence[ScheduleRow]) -> Operation[set[str]]:
+        """Write rows that nobody else has written since; return the ids of those."""
+        if not rows:
+            return set()
+        batch = self._codec.batch([{**row._asdict(), "new_token": new_id()} for row in rows])
+        written = yield self._sql.write, batch
+        return {row[0] for row in written}
+
+    def split(self, raw: Sequence[Any]) -> tuple[ScheduleRow, Any]:
+        """Return a row, and the instant that came with it."""
+        *columns, instant = raw
+        return self.row(columns), instant
+
+    def row(self, columns: Sequence[Any]) -> ScheduleRow:
+        """Return a row from what the driver gave."""
+        row = ScheduleRow._make(columns)
+        last = row.last_task_id
+        return row._replace(
+            token=self._codec.to_id(row.token),
+            last_task_id=None if last is None else self._codec.to_id(last),
+        )
+
+    def with_times(self, row: ScheduleRow, times: Sequence[StoredTime]) -> ScheduleRow:
+        """Return a row with other times, due at the earliest of them unless it is paused."""
+        next_trigger = None if row.paused_since is not None else earliest(times)
+        return row._replace(
+            times=STORED_TIMES.dump_json(list(times), by_alias=True).decode(),
+            next_trigger=None if next_trigger is None else self.time(next_trigger),
+        )
+
+    def time(self, milliseconds: int) -> Any:
+        """Return an instant as the driver takes it."""
+        return self._codec.to_time(to_datetime(milliseconds))
 
 
 def definition_of(row: ScheduleRow) -> Definition:
@@ -88,13 +219,13 @@ def readable(row: ScheduleRow) -> list[StoredTime]:
         DamagedError: if it cannot be, anywhere.
     """
     times = read_times(row.times)
-    check_known(row, "misfire", MISFIRES)
-    check_known(row, "overlap", OVERLAPS)
+    check_known("misfire", row.misfire, MISFIRES)
+    check_known("overlap", row.overlap, OVERLAPS)
     return times
 
 
-def check_known(row: ScheduleRow, name: str, known: Sequence[str]) -> None:
-    value = getattr(row, name)
+def check_known(name: str, value: str, known: Sequence[str]) -> None:
+    """Raise NotUnderstoodError if this process does not know a value."""
     if value not in known:
         raise NotUnderstoodError(
             f"{name}: this version of rowlock knows {', '.join(known)}, and not {value!r}"
@@ -102,6 +233,7 @@ def check_known(row: ScheduleRow, name: str, known: Sequence[str]) -> None:
 
 
 def why_unreadable(row: ScheduleRow) -> str | None:
+    """Return why this process does not understand a row that another one may."""
     try:
         readable(row)
     except NotUnderstoodError as error:

@@ -13,9 +13,9 @@ from rowlock._events import (
     ScheduleSkipped,
     ScheduleUnread,
 )
-from rowlock._store.schedule_rows import Definition, definition_of
-from rowlock._store.schedule_statements import ScheduleRow
-from rowlock._store.schedules import Added, Advance, Schedules
+from rowlock._store.schedule_rows import Definition, ScheduleRow, definition_of
+from rowlock._store.schedules import Added, Schedules
+from rowlock._store.triggers import Advance
 
 # Seconds between two looks for definitions that others have replaced. There is none without a hint,
 # but on SQLite every change of the file is one.

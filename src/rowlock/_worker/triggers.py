@@ -15,9 +15,9 @@ from rowlock._endings import describe
 from rowlock._events import Event, ScheduleFailed, ThreadRefused
 from rowlock._loop import Loop
 from rowlock._scheduling.calls import Calls, Function, ScheduledCallback
-from rowlock._store.database import Heard, HintKind, RowsLockedError
-from rowlock._store.schedule_rows import Left
-from rowlock._store.schedules import Added, Advance, CallOutcome, Schedules, Trigger
+from rowlock._store.database import Database, Heard, HintKind, RowsLockedError
+from rowlock._store.schedules import Added, Schedules
+from rowlock._store.triggers import Advance, CallOutcome, Left, Trigger, Triggers
 from rowlock._worker.call_outcomes import ScheduleReports
 from rowlock._worker.settings import WorkerSettings
 from rowlock.errors import DatabaseUnavailableError, QueueClosedError
@@ -45,14 +45,14 @@ class _Room:
     in_thread: dict[str, Function] = field(default_factory=dict)
 
 
-class Triggers:
+class TriggerLoop:
     """Triggers what is due while the queue is started.
 
     Args:
         emit: takes events.
         settings: of the worker.
-        schedules: returns the scheduled tasks of the open queue, by the connections of the
-            worker, which no call of the application can take.
+        database: returns that of the open queue, by the connections of the worker, which no
+            call of the application can take.
         opened: called when the queue is opened.
         created: called with the types of the tasks that were created.
         max_threads: how many functions run in threads at once.
@@ -67,7 +67,7 @@ class Triggers:
         self,
         emit: Callable[[Event], None],
         settings: WorkerSettings,
-        schedules: Callable[[], Schedules],
+        database: Callable[[], Database],
         opened: Callable[[], Awaitable[None]],
         created: Callable[[set[str]], None],
         *,
@@ -79,7 +79,7 @@ class Triggers:
         self.hears: Mapping[HintKind, Heard] = {HintKind.SCHEDULES: self._hinted}
         self._emit = emit
         self._settings = settings
-        self._schedules = schedules
+        self._database = database
         self._opened = opened
         self._created = created
         self._functions: dict[str, Function] = {}
@@ -164,7 +164,7 @@ class Triggers:
         self._functions.pop(schedule_id, None)
         self.reports.forget(schedule_id)
 
-    async def trigger(self, schedules: Schedules, schedule_id: str) -> bool:
+    async def trigger(self, database: Database, schedule_id: str) -> bool:
         """Trigger a scheduled task now; return whether it was.
 
         Raises:
@@ -179,7 +179,7 @@ class Triggers:
                 ours = self._calls.room(in_loop=function.in_loop) > 0
                 if ours and not function.in_loop:
                     ours = self._prepare(1) > 0
-            done = await schedules.trigger(schedule_id, ours)
+            done = await Triggers(database, self.left).trigger(schedule_id, ours)
             self._carry_out(done, {} if function is None else {schedule_id: function})
         return bool(done.triggers or done.types)
 
@@ -201,10 +201,11 @@ class Triggers:
         if now >= self._read_again_at:
             self.left.clear()
             self._read_again_at = now + _READ_AGAIN
-        schedules = self._schedules()
-        compared = await self.reports.compare(schedules, now)
+        database = self._database()
+        triggers = Triggers(database, self.left)
+        compared = await self.reports.compare(Schedules(database), now)
         room = self._room(now)
-        due = await schedules.next_due([*room.in_loop, *room.in_thread])
+        due = await triggers.next_due([*room.in_loop, *room.in_thread])
         if due != 0:
             self._backoff = 0.0
             async with self._triggering:  # which has a thread wait for what it triggers
@@ -216,7 +217,7 @@ class Triggers:
                 poll = min(poll, self._thread_at - now)
             return min(poll, compared) if due is None else min(poll, compared, due)
         async with self._triggering:
-            done = await self._advance(schedules, self._room(now))
+            done = await self._advance(triggers, self._room(now))
         if done.found > len(done.unread) or (done.found and not self.left.is_full):
             self._backoff = 0.0
             return 0.0
@@ -224,7 +225,7 @@ class Triggers:
         self._backoff = min(_MAX_BACKOFF, max(_MIN_BACKOFF, 2 * self._backoff))
         return self._backoff
 
-    async def _advance(self, schedules: Schedules, room: _Room) -> Advance:
+    async def _advance(self, triggers: Triggers, room: _Room) -> Advance:
         loop_room = self._calls.room(in_loop=True)
         rooms: list[tuple[Iterable[str], int]] = []
         ours: Iterable[str] = room.in_loop
@@ -234,7 +235,7 @@ class Triggers:
         threads = self._prepare(self._spare) if room.in_thread else 0
         if threads:
             rooms.append((room.in_thread, threads))
-        done = await schedules.advance(ours, _BATCH, None, rooms)
+        done = await triggers.advance(ours, _BATCH, None, rooms)
         self._carry_out(done, {**room.in_loop, **room.in_thread})
         used = sum(trigger.id in room.in_thread for trigger in done.triggers)
         self._spare = 2 * threads if used and used == threads else 1
@@ -287,7 +288,7 @@ class Triggers:
         if not ends or now < self._record_at:
             return
         try:
-            await self._schedules().record(ends)
+            await Triggers(self._database(), self.left).record(ends)
             del self._ends[: len(ends)]
         except RowsLockedError:
             # What is to trigger does not wait for who has locked one of the rows.
@@ -297,7 +298,7 @@ class Triggers:
     async def _record_each(self, ends: Iterable[CallOutcome]) -> None:
         for end in ends:
             try:
-                await self._schedules().record([end])
+                await Triggers(self._database(), self.left).record([end])
             except RowsLockedError:
                 self._ends.remove(end)
                 self._ends.append(end)  # the others come first the next time
