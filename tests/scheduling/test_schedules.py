@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rowlock._rows import KEEP_IF_FAILED
 from rowlock._store.database import Database, Operation
 from rowlock._store.paging import Pages
 from rowlock._store.schedules import NewSchedule, Schedules
@@ -424,8 +426,16 @@ async def test_the_end_of_a_call_is_kept_unless_it_was_triggered_again(database:
         """times = '[{"given":{},"next":1}]'""",
         """times = '[{"given":{"intervalDays":1},"next":-99999999999999999}]'""",
         f"times = '{'[' * 5000}{']' * 5000}'",
+        "template = NULL",
+        "template = '5'",
+        """template = '{"priority": "high"}'""",
+        """template = '{"retain_for": null}'""",
+        """template = '{"retries_remaining": 2147483648}'""",
     ],
-    ids=["empty", "object", "nothing", "instant", "deep"],
+    ids=[
+        *("empty", "object", "nothing", "instant", "deep"),
+        *("no template", "number", "text", "no value", "large"),
+    ],
 )
 async def test_a_damaged_row_is_put_aside(database: str, damage: str) -> None:
     async with opened(database) as (store, schedules, triggers):
@@ -446,7 +456,55 @@ async def test_a_damaged_row_is_put_aside(database: str, damage: str) -> None:
         await schedules.add(tasks("bad"), at(MINUTE))
         found = await state(schedules, "bad")
         assert (found.last_outcome, found.last_error, found.paused_since) == (None, None, None)
-        assert await next_of(schedules, "bad") == [at(2 * MINUTE)]
+        # Times that can be read keep their instants.
+        first = at(MINUTE) if damage.startswith("template") else at(2 * MINUTE)
+        assert await next_of(schedules, "bad") == [first]
+
+
+async def test_a_damaged_template_is_put_aside_by_hand_too(database: str) -> None:
+    """Fails if it is tried by the INSERT, whose error costs all of a pass its tasks."""
+    async with opened(database) as (store, schedules, triggers):
+        await schedules.add(tasks(), START)
+        await execute(database, "UPDATE rowlock_scheduled_task SET template = '[]'")
+        done = await triggers.trigger("s", False, at(5))
+        assert done == Advance(damaged=[("s", "template: it is no JSON object")])
+        found = await state(schedules)
+        assert (found.last_outcome, found.paused_since) == ("damaged", at(5))
+        assert await created(store) == []
+
+
+async def test_an_option_that_is_absent_has_its_default(database: str) -> None:
+    async with opened(database) as (store, schedules, triggers):
+        options: dict[str, Any] = {
+            "retries_remaining": 2,
+            "retry_interval": 7,
+            "retain_for": 5,
+            "priority": 3,
+        }
+        await schedules.add(tasks(**options, delay=10), START)
+        text = "SELECT CAST(template AS text) FROM rowlock_scheduled_task"
+        ((stored,),) = await execute(database, text)
+        assert json.loads(stored) == {**options, "delay": 10}
+        await execute(database, """UPDATE rowlock_scheduled_task SET template = '{"delay": 0}'""")
+        await triggers.advance([], 9, at(MINUTE))
+        (row,) = await store.database.claim("w", {"t": 1}, 1000, at(MINUTE))
+        assert (row.retries_remaining, row.retry_interval, row.retain_for, row.priority) == (
+            None, None, KEEP_IF_FAILED, 0,
+        )  # fmt: skip
+        assert row.run_at == store.database.codec.to_time(at(MINUTE))
+
+
+async def test_the_same_options_in_other_words_are_no_change(database: str) -> None:
+    """Fails if a template that a migration has written is replaced, and that is logged."""
+    other = '{"priority" : 3, "retain_for" : -1, "retry_interval" : null}'
+    async with opened(database) as (_, schedules, _):
+        await schedules.add(tasks(priority=3), START)
+        await execute(database, f"UPDATE rowlock_scheduled_task SET template = '{other}'")
+        assert not (await schedules.add(tasks(priority=3), at(5))).changed
+        added = await schedules.add(tasks(priority=4), at(5))
+        before, after = added.replaced, added.definition
+        assert before is not None
+        assert [name for name in before if before[name] != after[name]] == ["priority"]
 
 
 async def test_the_clock_is_the_database_s(database: str) -> None:

@@ -61,9 +61,7 @@ COLUMNS = {
     "misfire": "'coalesce'",
     "overlap": "'allow'",
     "task_type": f"CASE WHEN i % 2 = 0 OR {DUE_TASK} THEN 't' END",
-    "retain_for": "0",
-    "priority": "0",
-    "delay": "0",
+    "template": f"CASE WHEN i % 2 = 0 OR {DUE_TASK} THEN {{options}} END",
     "last_trigger": "{ago}",
     "last_outcome": f"CASE WHEN {STARTED} THEN 'started' ELSE 'success' END",
     "last_task_id": f"CASE WHEN i % 2 = 0 OR {DUE_TASK} THEN {{last}} END",
@@ -71,12 +69,14 @@ COLUMNS = {
 POSTGRES = {
     **explain.POSTGRES,
     "name": "lpad(to_hex(i), 32, '0')",
+    "options": "'{}'::json",
     "last": f"lpad(to_hex(i % {TASKS}), 32, '0')::uuid",
     "long_ago": f"{explain.POSTGRES['ago']} - interval '10 days'",
 }
 SQLITE = {
     **explain.SQLITE,
     "name": explain.SQLITE["id"],
+    "options": "'{}'",
     "last": f"printf('%032x', i % {TASKS})",
     "long_ago": f"{explain.SQLITE['ago']} - 864000000000",
 }

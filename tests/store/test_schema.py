@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import shutil
 import socket
@@ -67,18 +68,27 @@ def tables(url: str) -> set[str]:
 
 
 def catalog(url: str) -> list[Any]:
-    """What the database itself says of rowlock's tables."""
+    """What the database itself says of rowlock's tables; not the order of columns.
+
+    No statement depends on that, and a column that comes back is the last one.
+    """
     if url.startswith("sqlite"):
-        found = rows(
+        columns = rows(
+            url,
+            'SELECT t.name, c.name, c.type, c."notnull", c.dflt_value, c.pk'
+            " FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c"
+            " WHERE t.type = 'table' AND t.name <> 'rowlock_alembic_version' ORDER BY 1, 2",
+        )
+        indexes = rows(
             url,
             "SELECT name, sql FROM sqlite_master"
-            " WHERE tbl_name <> 'rowlock_alembic_version' ORDER BY name",
+            " WHERE type <> 'table' AND tbl_name <> 'rowlock_alembic_version' ORDER BY name",
         )
-        return [(name, " ".join(str(sql).split())) for name, sql in found]
+        return [*columns, *((name, " ".join(str(sql).split())) for name, sql in indexes)]
     return [
         *rows(
             url,
-            "SELECT table_name, ordinal_position, column_name, data_type, is_nullable,"
+            "SELECT table_name, column_name, data_type, is_nullable,"
             " column_default, collation_name FROM information_schema.columns"
             " WHERE table_schema = 'public' AND table_name <> 'rowlock_alembic_version'"
             " ORDER BY 1, 2",
@@ -142,6 +152,51 @@ def test_each_revision_undoes_what_it_did(database_url: str) -> None:
         states.pop()
         schema.downgrade(database_url, revision)
         assert catalog(database_url) == states[-1]
+
+
+BEFORE_TEMPLATES = """
+    INSERT INTO rowlock_scheduled_task (id, token, times, misfire, overlap, task_type, payload,
+        retries_remaining, retry_interval, retain_for, priority, delay, misfire_grace)
+    VALUES
+    ('call', '00000000000000000000000000000000', '[]', 'coalesce', 'allow', NULL, NULL,
+        NULL, NULL, 0, 0, 0, NULL),
+    ('default', '00000000000000000000000000000001', '[]', 'skip', 'skip', 't', '{"a" : 1e300}',
+        NULL, NULL, -2, 0, 0, 1000),
+    ('each', '00000000000000000000000000000002', '[ ]', 'catch_up', 'allow', 'u', 'null',
+        2147483647, 3153600000000, -1, -2147483647, 3153600000000, NULL)
+"""
+OPTIONS = ("retries_remaining", "retry_interval", "retain_for", "priority", "delay")
+ROWS_BEFORE = (
+    "SELECT id, CAST(token AS text), CAST(times AS text), misfire, overlap, task_type,"
+    " CAST(payload AS text), retries_remaining, retry_interval, retain_for, priority, delay,"
+    " misfire_grace FROM rowlock_scheduled_task ORDER BY id"
+)
+TEMPLATES = "SELECT CAST(template AS text) FROM rowlock_scheduled_task ORDER BY id"
+
+
+def test_options_of_scheduled_tasks_survive_both_ways(database_url: str) -> None:
+    schema.upgrade(database_url, "0008")
+    execute(database_url, BEFORE_TEMPLATES.replace(":", "\\:"))
+    before = rows(database_url, ROWS_BEFORE)
+    for _ in range(2):
+        schema.upgrade(database_url, "0009")
+        templates = [row[0] for row in rows(database_url, TEMPLATES)]
+        assert templates[0] is None
+        assert [json.loads(text) for text in templates[1:]] == [
+            dict(zip(OPTIONS, row[7:12], strict=True)) for row in before[1:]
+        ]
+        schema.downgrade(database_url, "0008")
+        assert rows(database_url, ROWS_BEFORE) == before
+
+
+def test_options_that_a_template_leaves_out_are_the_defaults(database_url: str) -> None:
+    schema.upgrade(database_url, "0008")
+    execute(database_url, BEFORE_TEMPLATES.replace(":", "\\:"))
+    before = rows(database_url, ROWS_BEFORE)
+    schema.upgrade(database_url, "0009")
+    execute(database_url, "UPDATE rowlock_scheduled_task SET template = '{}' WHERE id = 'default'")
+    schema.downgrade(database_url, "0008")
+    assert rows(database_url, ROWS_BEFORE) == before
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:

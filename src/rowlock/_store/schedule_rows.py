@@ -15,6 +15,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import new_id
+from rowlock._rows import NewRow
 from rowlock._scheduling.plan import MISFIRES, OVERLAPS, earliest
 from rowlock._scheduling.times import (
     STORED_TIMES,
@@ -34,6 +35,7 @@ from rowlock._store.tables import (
     stored_from_batch,
     type_in_batch,
 )
+from rowlock._store.templates import definition_of_template, read_template
 
 DAMAGED: Final = "damaged"
 """The outcome of a row that was put aside."""
@@ -55,11 +57,7 @@ class ScheduleRow(NamedTuple):
     overlap: str
     task_type: str | None
     payload: str | None
-    retries_remaining: int | None
-    retry_interval: int | None
-    retain_for: int
-    priority: int
-    delay: int
+    template: str | None
     last_trigger: Any
     last_outcome: str | None
     last_error: str | None
@@ -203,6 +201,7 @@ class ScheduleRows:
 def definition_of(row: ScheduleRow) -> Definition:
     """Return what a scheduled task was added with; its payload as a digest."""
     values = {name: value for name, value in row._asdict().items() if name not in _STATE}
+    values |= definition_of_template(row.template)
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         # All but the next instants, which change with each trigger.
         values["times"] = [{**time, "next": None} for time in json.loads(row.times)]
@@ -219,13 +218,23 @@ def readable(row: ScheduleRow) -> list[StoredTime]:
         DamagedError: if it cannot be, anywhere.
     """
     times = read_times(row.times)
-    check_known("misfire", row.misfire, MISFIRES)
-    check_known("overlap", row.overlap, OVERLAPS)
+    _check_known("misfire", row.misfire, MISFIRES)
+    template_of(row)
     return times
 
 
-def check_known(name: str, value: str, known: Sequence[str]) -> None:
-    """Raise NotUnderstoodError if this process does not know a value."""
+def template_of(row: ScheduleRow) -> NewRow | None:
+    """Return what the tasks are like that a row creates, None if it calls a function.
+
+    Raises:
+        NotUnderstoodError: if it is not understood here how it creates them.
+        DamagedError: if it cannot be, anywhere.
+    """
+    _check_known("overlap", row.overlap, OVERLAPS)
+    return read_template(row.task_type, row.payload, row.template)
+
+
+def _check_known(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise NotUnderstoodError(
             f"{name}: this version of rowlock knows {', '.join(known)}, and not {value!r}"

@@ -40,10 +40,12 @@ from rowlock._store.schedule_rows import (
     mended,
     names,
     readable,
+    template_of,
     why_unreadable,
 )
 from rowlock._store.sql import Dialect, clock
 from rowlock._store.tables import scheduled_task, stored_from_batch
+from rowlock._store.templates import template_text
 from rowlock.models import ScheduledTaskState, ScheduledTaskTime, TaskError
 
 
@@ -155,6 +157,10 @@ class Schedules:
                 stored = read_times(old.times)
                 if [time.given for time in stored] == list(new.times):
                     times = stored
+            with suppress(NotUnderstoodError, DamagedError):
+                if template_of(old) == template_of(changed):
+                    # The same may have been written in other words, as by a migration.
+                    changed = changed._replace(template=old.template)
             changed = self._rows.with_times(changed, times)
             if changed == old:
                 return Added(False, definition_of(row))
@@ -276,11 +282,7 @@ def row_of(new: NewSchedule) -> ScheduleRow:
         overlap=new.overlap,
         task_type=None if template is None else template.type,
         payload=None if template is None else template.payload,
-        retries_remaining=None if template is None else template.retries_remaining,
-        retry_interval=None if template is None else template.retry_interval,
-        retain_for=0 if template is None else template.retain_for,
-        priority=0 if template is None else template.priority,
-        delay=0 if template is None else template.delay,
+        template=template_text(template),
         last_trigger=None,
         last_outcome=None,
         last_error=None,

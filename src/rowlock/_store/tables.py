@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0008"
+REVISION = "0009"
 """The revision of the schema that this version of rowlock works with, or a later one."""
 
 VERSION_TABLE = "rowlock_alembic_version"
@@ -138,11 +138,6 @@ scheduled_task = Table(
     Column("overlap", Text, nullable=False),
     Column("task_type", _NAME),
     Column("payload", JsonType),
-    Column("retries_remaining", Integer),
-    Column("retry_interval", BigInteger),
-    Column("retain_for", BigInteger, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("delay", BigInteger, nullable=False),
     Column("last_trigger", TimeType),
     Column("last_outcome", Text),
     Column("last_error", JsonType),
@@ -150,4 +145,6 @@ scheduled_task = Table(
     Column("last_skip", TimeType),
     Column("last_skip_reason", Text),
     Column("misfire_grace", BigInteger),
+    # The options of the tasks that it creates, but for those that have a column above.
+    Column("template", JsonType),
 )

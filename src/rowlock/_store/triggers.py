@@ -43,11 +43,11 @@ from rowlock._store.schedule_rows import (
     DAMAGED,
     ScheduleRow,
     ScheduleRows,
-    check_known,
     is_among,
     is_not_left,
     names,
     readable,
+    template_of,
     with_instant,
 )
 from rowlock._store.sql import Dialect
@@ -292,15 +292,18 @@ class Triggers:
         row, instant = found
         if row.last_outcome == DAMAGED:
             return done
+        statuses = yield from self._statuses([row])
+        present = to_milliseconds(self._codec.from_time(instant))
+        tasks: list[NewRow] = []
         try:
-            check_known("overlap", row.overlap, plan.OVERLAPS)
+            row, tasks = self._triggered(row, [present], statuses.get(row.id), done)
         except NotUnderstoodError as error:
             done.unread.append((row.id, str(error)))
             return done
-        done.found = 1
-        statuses = yield from self._statuses([row])
-        present = to_milliseconds(self._codec.from_time(instant))
-        row, tasks = self._triggered(row, [present], statuses.get(row.id), done)
+        except DamagedError as error:
+            row = _put_aside(row, instant, error, done)
+        else:
+            done.found = 1
         yield from self._rows.write([row])
         yield from self._create(tasks, self._codec.instant(now))
         done.types.update(task.type for task in tasks)
@@ -349,7 +352,8 @@ class Triggers:
         self, row: ScheduleRow, instants: Sequence[int], status: str | None, done: Advance
     ) -> tuple[ScheduleRow, list[NewRow]]:
         """Return a row that instants have triggered, and the tasks that these create."""
-        if row.task_type is None:
+        template = template_of(row)
+        if template is None:
             for instant in instants:
                 done.triggers.append(Trigger(row.id, to_datetime(instant)))
                 row = row._replace(
@@ -360,18 +364,7 @@ class Triggers:
         if row.overlap == "skip":
             instants, skipped = plan.apart(instants, status)
         tasks = [
-            NewRow(
-                id=new_id(),
-                type=row.task_type,
-                payload=row.payload,
-                retries_remaining=row.retries_remaining,
-                retry_interval=row.retry_interval,
-                retain_for=row.retain_for,
-                priority=row.priority,
-                delay=row.delay,
-                schedule_id=row.id,
-                scheduled_for=to_datetime(instant),
-            )
+            template._replace(id=new_id(), schedule_id=row.id, scheduled_for=to_datetime(instant))
             for instant in instants
         ]
         if tasks:
