@@ -15,6 +15,7 @@ import asyncpg
 from benchmarks._databases import SQLITE
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite import driver as _driver
 from rowlock._store.sqlite.database import SqliteDatabase
 
 Ask = Callable[[str], Awaitable[Any]]
@@ -42,7 +43,7 @@ def counted() -> Iterator[Counter[str]]:
 
         return call
 
-    set_up = _sqlite._set_up
+    set_up = _driver.set_up
 
     def traced(driver: sqlite3.Connection) -> None:
         set_up(driver)
@@ -52,7 +53,7 @@ def counted() -> Iterator[Counter[str]]:
     with (
         mock.patch.object(connection, "fetch", counting(connection.fetch)),
         mock.patch.object(connection, "execute", counting(connection.execute)),
-        mock.patch.object(_sqlite, "_set_up", traced),
+        mock.patch.object(_sqlite, "set_up", traced),
     ):
         yield sent
 

@@ -17,9 +17,10 @@ from benchmarks._databases import SQLITE, fetch, fresh, kind, session
 from benchmarks._report import Report
 from rowlock import ScheduledTaskTime, TaskQueue, TaskScheduler
 from rowlock._ids import new_id
+from rowlock._instants import to_milliseconds
 from rowlock._rows import NewRow
 from rowlock._scheduling.calls import Function
-from rowlock._scheduling.times import StoredTime, to_milliseconds
+from rowlock._scheduling.times import StoredTime
 from rowlock._store.database import Operation
 from rowlock._store.schedules import NewSchedule, Schedules, row_of
 from rowlock._store.triggers import Advance, Triggers

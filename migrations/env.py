@@ -16,7 +16,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from rowlock import schema
+from rowlock._store import migrate
+from rowlock._store.open import migrations_of
 from rowlock._store.url import async_url, default_database
 from rowlock.errors import RowlockError
 
@@ -26,14 +27,14 @@ def number_revision(
 ) -> None:
     """Name a new revision by the next ordinal, in place of Alembic's random digits."""
     for script in scripts:
-        script.rev_id = f"{int(schema.head()) + 1:04}"
+        script.rev_id = f"{int(migrate.head()) + 1:04}"
 
 
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         process_revision_directives=number_revision,
-        **schema.CONFIGURATION,
+        **migrate.CONFIGURATION,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -44,7 +45,7 @@ def run_offline(dialect: str) -> None:
         dialect_name=dialect,
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
-        **schema.CONFIGURATION,
+        **migrate.CONFIGURATION,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -57,7 +58,7 @@ def run_command() -> None:
         if context.is_offline_mode():
             run_offline(async_url(default_database()).get_backend_name())
         else:
-            schema.exclusively(default_database(), run)
+            migrations_of(default_database()).connected(run, lock=True)
     except RowlockError as error:
         raise CommandError(str(error)) from error
 

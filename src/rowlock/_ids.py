@@ -7,13 +7,13 @@ and needs no index of its own.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from uuid_utils import uuid7
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from rowlock._instants import from_milliseconds
 
 FIRST_ID = "0" * 32
 LAST_ID = "f" * 32
@@ -34,7 +34,7 @@ def id_instant(task_id: str) -> datetime:
 # Of many rows that are made at once, many are of the same millisecond.
 @lru_cache(maxsize=16)
 def _instant(milliseconds: str) -> datetime:
-    return _EPOCH + timedelta(milliseconds=int(milliseconds, 16))
+    return from_milliseconds(int(milliseconds, 16))
 
 
 def as_id(value: Any) -> str | None:

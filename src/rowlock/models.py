@@ -31,6 +31,7 @@ from rowlock._exceptions import Description
 from rowlock._exceptions import class_name as class_name
 from rowlock._exceptions import clean_text as clean_text
 from rowlock._exceptions import message_of as message_of
+from rowlock._instants import to_milliseconds
 
 MAX_DURATION_MS = 100 * 365 * 24 * 60 * 60 * 1000
 """The longest duration that is taken anywhere: a hundred years, in milliseconds."""
@@ -330,7 +331,7 @@ def _epoch_milliseconds(value: Any, info: ValidationInfo) -> Any:
         return value
     if value.utcoffset() is None:
         raise ValueError("a datetime without a time zone")
-    return (to_utc(value) - EPOCH) // timedelta(milliseconds=1)
+    return to_milliseconds(to_utc(value))
 
 
 def _cron_line(value: str, info: ValidationInfo) -> str:
@@ -341,9 +342,8 @@ def _cron_line(value: str, info: ValidationInfo) -> str:
     return value
 
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Interval = Annotated[int, Field(strict=True, ge=1, le=MAX_DURATION_MS)] | None
-LAST_INSTANT = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+LAST_INSTANT = to_milliseconds(datetime.max.replace(tzinfo=UTC))
 
 
 class ScheduledTaskTime(_Model):

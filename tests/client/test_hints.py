@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from rowlock import TaskQueue
 from rowlock._store.database import Hint, HintKind
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import CHANNEL, DIALECT
-from rowlock._store.sql import Statement
-from rowlock._store.tasks import task_statements
+from rowlock._store.tasks import TaskStatements
 from tests.support.helpers import eventually
 from tests.support.stores import execute
 
@@ -54,8 +54,8 @@ async def test_a_task_is_stored_though_its_hint_cannot_be_sent(
         "CREATE FUNCTION no_room() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         " RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$",
     )
-    statements = task_statements(DIALECT)
-    refused = Statement("SELECT no_room()", (), {}, statements.insert_and_notify.core)
+    statements = TaskStatements.of(DIALECT)
+    refused = DIALECT.statement(text("SELECT no_room()"))
     monkeypatch.setattr(statements, "insert_and_notify", refused)
     async with TaskQueue(postgres_url) as queue:
         task_id = await queue.create("a", retain_for=-1)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rowlock._executors.in_loop import InLoop
 from rowlock._store.attempts import Attempts
 from rowlock._store.database import Operation
-from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres import driver as _driver
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.sql import Statement
 from rowlock._store.sqlite.database import SqliteDatabase
@@ -96,7 +96,7 @@ def has_done(answer: Any) -> bool:
 
 
 def _arm_postgres(crash: Crash) -> None:
-    fetch = _connections.Fetch.__call__
+    fetch = _driver.Fetch.__call__
 
     async def send(self: Any, statement: Statement, parameters: Mapping[str, Any]) -> Any:
         if _sending.get() and not statement.sql.lstrip().startswith("SELECT"):
@@ -105,7 +105,7 @@ def _arm_postgres(crash: Crash) -> None:
             asyncio.get_running_loop().call_soon(crash)
         return await fetch(self, statement, parameters)
 
-    _patch(_connections.Fetch, "__call__", send)
+    _patch(_driver.Fetch, "__call__", send)
 
 
 def _arm_sqlite(crash: Crash) -> None:

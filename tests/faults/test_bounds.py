@@ -14,8 +14,10 @@ from rowlock._ids import new_id
 from rowlock._store.database import HintKind
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.connections import Fetch
+from rowlock._store.postgres import driver as _driver
+from rowlock._store.postgres import listen as _listen
 from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.driver import Fetch
 from rowlock._store.url import async_url
 from tests.faults.proxy import proxied
 from tests.support.stores import new_row, open_store
@@ -46,10 +48,10 @@ CALLS: dict[str, Call] = {
 
 @pytest.fixture
 def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_TIMEOUT", "COMMAND_TIMEOUT"):
-        monkeypatch.setattr(_connections, name, BOUND)
-    for name in ("COMMAND_TIMEOUT", "HEALTH_TIMEOUT"):
-        monkeypatch.setattr(_postgres, name, BOUND)
+    monkeypatch.setattr(_connections, "CONNECT_TIMEOUT", BOUND)
+    monkeypatch.setattr(_driver, "COMMAND_TIMEOUT", BOUND)
+    monkeypatch.setattr(_postgres, "COMMAND_TIMEOUT", BOUND)
+    monkeypatch.setattr(_listen, "HEALTH_TIMEOUT", BOUND)
 
 
 @pytest.mark.usefixtures("bounds")
@@ -125,10 +127,12 @@ async def test_a_listener_of_a_demoted_primary_is_replaced(postgres_url: str) ->
     async with open_store(postgres_url) as store:
         assert isinstance(store.database, PostgresDatabase)
         await store.database.watch(frozenset(HintKind), print, print)
-        first = store.database._listening
+        listener = store.database._listener
+        assert listener is not None
+        first = listener._listening
         assert first is not None
         await store.database.watch(frozenset(HintKind), print, print)
-        assert store.database._listening is first
+        assert listener._listening is first
         await make_read_only(first)
         await store.database.watch(frozenset(HintKind), print, print)
-        assert store.database._listening is not first
+        assert listener._listening is not first

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from rowlock import TaskQueue
-from rowlock._store.postgres.database import CHANNELS
+from rowlock._store.postgres.listen import CHANNELS
 from tests.faults.harness import PATIENCE, Run
 from tests.faults.ledger import Record
 from tests.faults.producer import create

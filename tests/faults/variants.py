@@ -22,10 +22,11 @@ from rowlock._store import attempts, ends
 from rowlock._store.attempts import Attempts
 from rowlock._store.ends import Ends
 from rowlock._store.postgres import errors as _postgres_errors
+from rowlock._store.postgres import listen as _listen
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import PostgresCodec
 from rowlock._store.sql import HOLDER, Dialect
-from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite import driver as _driver
 from rowlock._store.tables import task
 from rowlock._store.tasks import Tasks
 from rowlock._worker import sweeper as _sweeper
@@ -108,10 +109,10 @@ def keep_leases() -> None:
 def trust_listener() -> None:
     """Believe that the connection that listens is alive."""
 
-    async def alive(self: PostgresDatabase, connection: object) -> bool:
+    async def alive(connection: object) -> bool:
         return True
 
-    patch(PostgresDatabase, "_is_alive", alive)
+    patch(_listen, "_is_alive", alive)
 
 
 def own_clock() -> None:
@@ -178,7 +179,7 @@ def no_release() -> None:
 
 def no_busy_timeout() -> None:
     """Wait for no lock on SQLite."""
-    patch(_sqlite, "BUSY_TIMEOUT_MS", 0)
+    patch(_driver, "BUSY_TIMEOUT_MS", 0)
 
 
 def unordered_locks() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import ColumnElement, FromClause, and_
 
-from rowlock._store import attempts, ends, sweep
+from rowlock._store import attempts, ends
+from rowlock._store.postgres.dialect import DIALECT as POSTGRESQL
 from rowlock._store.sql import HOLDER, Dialect
+from rowlock._store.sqlite.dialect import DIALECT as SQLITE
 from rowlock._store.tables import task
 from tests.model.node import MAX_LOST
 from tests.model.protocol import Rules
@@ -89,11 +91,11 @@ def without_lease(
 @pytest.fixture
 def _statements_anew() -> Iterator[None]:
     """The statements are built again for a test, and after it."""
-    for build in (attempts.attempt_statements, sweep.sweep_statements):
-        build.cache_clear()
+    for dialect in (POSTGRESQL, SQLITE):
+        dialect.groups.clear()
     yield
-    for build in (attempts.attempt_statements, sweep.sweep_statements):
-        build.cache_clear()
+    for dialect in (POSTGRESQL, SQLITE):
+        dialect.groups.clear()
 
 
 @pytest.mark.usefixtures("_statements_anew")

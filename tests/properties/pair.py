@@ -49,14 +49,14 @@ class Pair:
         """Delete every task."""
         self.both(
             lambda store: store.database.transaction(
-                _clear(store.database.dialect.compile(delete(task)))
+                _clear(store.database.dialect.statement(delete(task)))
             )
         )
 
 
 async def _hidden(store: Store) -> dict[str, Hidden]:
     columns = task.c.id, task.c.lost_workers, task.c.lease_until, task.c.cancel_requested
-    statement = store.database.dialect.compile(select(*columns))
+    statement = store.database.dialect.statement(select(*columns))
 
     def operation() -> Operation[dict[str, Hidden]]:
         rows = yield statement, {}

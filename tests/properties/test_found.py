@@ -9,7 +9,7 @@ import asyncpg
 from rowlock import TaskQueue
 from rowlock._endings import HandlerResult
 from rowlock._store.ends import AttemptOutcome
-from rowlock._store.postgres.connections import as_array
+from rowlock._store.postgres.driver import as_array
 from tests.support.stores import at, failure, insert_and_claim, open_store, success
 from tests.worker.test_worker import ended
 

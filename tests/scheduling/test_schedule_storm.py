@@ -35,7 +35,7 @@ from typing import Any
 import pytest
 
 from rowlock import ScheduledTaskTime
-from rowlock._scheduling.times import to_milliseconds
+from rowlock._instants import to_milliseconds
 from rowlock._store.schedules import Schedules
 from tests.support.helpers import eventually
 from tests.support.schedule_node import CRASHED, names

@@ -19,16 +19,10 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from rowlock._times import first, following, instants, is_complete
 
 from rowlock._cron import Cron
-from rowlock._scheduling.times import (
-    first,
-    following,
-    instants,
-    is_complete,
-    to_datetime,
-    to_milliseconds,
-)
+from rowlock._instants import from_milliseconds, to_milliseconds
 from rowlock.models import LAST_INSTANT, MAX_DURATION_MS, ScheduledTaskTime
 
 SECOND = timedelta(seconds=1)
@@ -270,8 +264,8 @@ def test_one_instant_comes_once_also_if_it_is_past() -> None:
     time = ScheduledTaskTime(next_trigger_time=1000)
     assert (first(time, 0), first(time, 5000)) == (1000, 1000)
     assert following(time, 1000, 0) is None
-    assert instants([time], to_datetime(0), 5) == [to_datetime(1000)]
-    assert instants([time], to_datetime(1001), 5) == []
+    assert instants([time], from_milliseconds(0), 5) == [from_milliseconds(1000)]
+    assert instants([time], from_milliseconds(1001), 5) == []
 
 
 def test_a_cron_line_begins_with_the_first_instant() -> None:
@@ -297,7 +291,7 @@ def test_nothing_comes_after_the_year_9999() -> None:
         cron = ScheduledTaskTime(cron="* * * * *", timezone=zone)
         assert (first(cron, LAST_INSTANT), following(cron, LAST_INSTANT, 0)) == (None, None)
     last = ScheduledTaskTime(next_trigger_time=LAST_INSTANT, interval_days=1)
-    assert instants([last], to_datetime(0), 5) == [to_datetime(LAST_INSTANT)]
+    assert instants([last], from_milliseconds(0), 5) == [from_milliseconds(LAST_INSTANT)]
 
 
 def test_several_times_are_merged_each_instant_once() -> None:
@@ -308,9 +302,12 @@ def test_several_times_are_merged_each_instant_once() -> None:
         ScheduledTaskTime(next_trigger_time=DAY + 60_000),
         ScheduledTaskTime(next_trigger_time=1),
     ]
-    found = instants(times, to_datetime(DAY - 1), 8)
+    found = instants(times, from_milliseconds(DAY - 1), 8)
     assert [(to_milliseconds(at) - DAY) // 60_000 for at in found] == [0, 1, 2, 3, 4, 6, 7, 8]
-    assert (instants(times, to_datetime(DAY), 0), instants([], to_datetime(0), 5)) == ([], [])
+    assert (instants(times, from_milliseconds(DAY), 0), instants([], from_milliseconds(0), 5)) == (
+        [],
+        [],
+    )
 
 
 # The model.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rowlock._rows import TaskRow
-from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres import driver as _driver
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.store import Store
 from tests.store import test_explain as explain
@@ -81,6 +81,6 @@ def test_a_batch_is_looked_up_by_its_keys(
         "sweep": partial(operation, store.sweep.leases, BATCH, at(2 * LEASE)),
     }
     complaints = asyncio.run(
-        explain._check_postgres(postgres_url, mode, _connections.BEGIN, operations, MOST_BLOCKS)
+        explain._check_postgres(postgres_url, mode, _driver.BEGIN, operations, MOST_BLOCKS)
     )
     assert not complaints, "\n".join(complaints)

@@ -13,10 +13,11 @@ import pytest
 
 from rowlock._rows import NewRow, TaskRow
 from rowlock._store.postgres import claim
-from rowlock._store.postgres import connections as _connections
-from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import ClaimPositions
+from rowlock._store.postgres import driver as _driver
+from rowlock._store.postgres.claim import ClaimPositions, ClaimStatements
 from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.dialect import DIALECT
+from rowlock._store.postgres.driver import in_order
 from rowlock._store.store import Store
 from rowlock.errors import DatabaseUnavailableError
 from tests.support.stores import LEASE, START, at, new_row, open_store
@@ -82,12 +83,13 @@ async def test_a_claim_passes_by_dead_rows(
             remembered = positions_of(store).scan_from(["t"])
             whole = ClaimPositions().scan_from(["t"])
             once = await writer.fetchval(PAGES)
+            statements = ClaimStatements.of(DIALECT)
             for statement, more in (
                 (
-                    _postgres._claims[TaskRow],
+                    statements.claim,
                     {"rooms": [10], "holder": "w", "lease": LEASE, "now": now},
                 ),
-                (_postgres._next_due, {"now": now}),
+                (statements.next_due, {"now": now}),
             ):
                 read = await blocks(writer, statement, {**whole, **more})
                 assert 0.9 * once < read < 1.2 * once
@@ -101,7 +103,7 @@ async def blocks(
     connection: asyncpg.Connection, statement: Any, parameters: Mapping[str, Any]
 ) -> int:
     """How many blocks a statement touches."""
-    arguments = _connections.in_order(statement, parameters)
+    arguments = in_order(statement, parameters)
     transaction = connection.transaction()
     await transaction.start()
     plan = await connection.fetchval(
@@ -227,7 +229,7 @@ async def test_a_claim_from_the_start_that_fails_is_not_repeated_at_once(
         await store.tasks.insert(new_row(run_at=START), START)
         await claimed(store)
         start_over(store)
-        monkeypatch.setattr(_connections, "COMMAND_TIMEOUT", 1e-6)
+        monkeypatch.setattr(_driver, "COMMAND_TIMEOUT", 1e-6)
         with pytest.raises(DatabaseUnavailableError):
             await claimed(store)
         monkeypatch.undo()

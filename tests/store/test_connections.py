@@ -18,10 +18,11 @@ from sqlalchemy.pool import NullPool
 
 from rowlock import DatabaseUnavailableError, DuplicateKeyError, TaskQueue
 from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres import driver as _driver
 from rowlock._store.postgres.claim import ClaimPositions
 from rowlock._store.postgres.connections import Connections
 from rowlock._store.postgres.database import PostgresDatabase
-from rowlock._store.sql import Statement
+from rowlock._store.postgres.dialect import DIALECT
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from tests.faults.proxy import proxied
@@ -144,7 +145,7 @@ async def test_calls_over_forgotten_connections_are_soon_repeated_over_new_ones(
             for link in list(proxy.links):
                 link.silenced = {"up", "down"}
             await asyncio.sleep(2 * _connections._MOST_IDLE)
-            async with asyncio.timeout(_connections.COMMAND_TIMEOUT / 2):
+            async with asyncio.timeout(_driver.COMMAND_TIMEOUT / 2):
                 for _ in range(4):
                     await queue.create("t")
 
@@ -233,7 +234,7 @@ async def test_the_way_to_the_server_is_not_taken_for_dead_rows(
     Fails where what a statement takes has the way in it.
     """
     now = 0.0
-    monkeypatch.setattr(_connections, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(_driver, "time", SimpleNamespace(monotonic=lambda: now))
 
     class Driver:
         """A server that is 100 ms away."""
@@ -254,13 +255,13 @@ async def test_the_way_to_the_server_is_not_taken_for_dead_rows(
             return False
 
     driver = Driver()
-    fetch = _connections.Fetch(cast(Any, None), cast(asyncpg.Connection, driver))
+    fetch = _driver.Fetch(cast(Any, None), cast(asyncpg.Connection, driver))
     await fetch.set_up(["jit = off"])
     lanes = ClaimPositions()
     for work, spared in ((0.001, False), (0.5, True)):
         driver.work = work
         for _ in range(3):
-            await fetch(Statement("SELECT", [], {}, text("SELECT")), {})
+            await fetch(DIALECT.statement(text("SELECT")), {})
             row = task_row(type="t", priority=0, run_at=START)
             lanes.claimed({"t": 10}, lanes.scan_from(["t"]), [row], fetch.seconds)
         assert (lanes.seconds_to_full_scan() is not None) == spared

@@ -19,6 +19,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from rowlock._rows import TaskRow
 from rowlock._store.cursor import Position
@@ -27,17 +28,22 @@ from rowlock._store.open import database_of
 from rowlock._store.paging import Walk, segments
 from rowlock._store.postgres import connections as _connections
 from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import ClaimPositions
+from rowlock._store.postgres import driver as _driver
+from rowlock._store.postgres.claim import ClaimPositions, ClaimStatements
 from rowlock._store.postgres.database import PostgresDatabase
+from rowlock._store.postgres.dialect import DIALECT
 from rowlock._store.sql import Statement
-from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite import claim as _claim
 from rowlock._store.sqlite.database import SqliteDatabase
+from rowlock._store.sqlite.dialect import DIALECT as _SQLITE
 from rowlock._store.store import Store
 from rowlock._store.url import async_url
 from rowlock.models import SortDirection, SortProperty, TaskStatus
 from rowlock.schema import upgrade
 from tests.support.postgres_server import temporary_database
 from tests.support.stores import LEASE, START, failure, operation, success
+
+CLAIM = ClaimStatements.of(DIALECT)
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -334,7 +340,7 @@ async def _explain(
     parameters: Mapping[str, Any],
 ) -> Mapping[str, Any]:
     """The plan of the very text that the library sends, prepared as the driver prepares it."""
-    given = ", ".join(map(_literal, _connections.in_order(statement, parameters)))
+    given = ", ".join(map(_literal, _driver.in_order(statement, parameters)))
     execute = "EXECUTE explained" + (f"({given})" if given else "")
     await connection.execute(f"PREPARE explained AS {statement.sql}")
     try:
@@ -373,8 +379,8 @@ async def _check_postgres(
                 statement, parameters = next(operation)
                 while True:
                     forms = {name: statement}
-                    if statement.skipping is not None:
-                        forms[f"{name}, skipping what is locked"] = statement.skipping()
+                    if statement.is_on_batch:
+                        forms[f"{name}, skipping what is locked"] = statement.skipping
                     for form, sent in forms.items():
                         await connection.execute("SAVEPOINT before")
                         explained = await _explain(connection, mode, sent, parameters)
@@ -384,7 +390,7 @@ async def _check_postgres(
                         most_rows = HELD_ROWS if name == "sweep" else MOST_ROWS
                         found = _complaints(explained, most_blocks, most_rows)
                         complaints += [f"{form}: {complaint}" for complaint in found]
-                    arguments = _connections.in_order(statement, parameters)
+                    arguments = _driver.in_order(statement, parameters)
                     rows = await connection.fetch(statement.sql, *arguments)
                     statement, parameters = operation.send(rows)
             except StopIteration:
@@ -418,13 +424,13 @@ def _postgres_claims() -> dict[str, Callable[[], Any]]:
     made: dict[str, Callable[[], Any]] = {}
     for name, room in rooms.items():
         parameters = {**ClaimPositions().scan_from(room), "rooms": list(room.values()), **common}
-        made[name] = partial(_one, _postgres._claims[TaskRow], parameters)
+        made[name] = partial(_one, CLAIM.claim, parameters)
     made["claim, remembered"] = partial(
-        _one, _postgres._claims[TaskRow], {**remembered, "rooms": [LIMIT] * 2, **common}
+        _one, CLAIM.claim, {**remembered, "rooms": [LIMIT] * 2, **common}
     )
     due = {**ClaimPositions().scan_from(["t", "other", "none"]), "now": START}
-    made["next due"] = partial(_one, _postgres._next_due, due)
-    made["next due, remembered"] = partial(_one, _postgres._next_due, {**remembered, "now": START})
+    made["next due"] = partial(_one, CLAIM.next_due, due)
+    made["next due, remembered"] = partial(_one, CLAIM.next_due, {**remembered, "now": START})
     return made
 
 
@@ -454,7 +460,7 @@ def test_postgres_writes(postgres: tuple[str, Store], mode: str) -> None:
         **_postgres_claims(),
     }
     complaints = asyncio.run(
-        _check_postgres(url, mode, _connections.BEGIN, operations, MOST_BLOCKS_WRITTEN)
+        _check_postgres(url, mode, _driver.BEGIN, operations, MOST_BLOCKS_WRITTEN)
     )
     assert not complaints, "\n".join(complaints)
 
@@ -499,17 +505,13 @@ def _check_sqlite(path: Path, operations: Mapping[str, Callable[[], Any]]) -> li
 
 def test_sqlite_writes(sqlite: tuple[Path, Store]) -> None:
     path, store = sqlite
-    database = store.database
-    assert isinstance(database, SqliteDatabase)
     claim = {"holder": "w", "lease": LEASE, "now": NOW_MICROSECONDS}
     operations: dict[str, Callable[[], Any]] = {
         **{name: partial(make, store) for name, make in writes(NOW_MICROSECONDS).items()},
-        "claim": lambda: database._claim_rows(TaskRow, {"t": LIMIT}, claim),
-        "claim, two types": lambda: database._claim_rows(
-            TaskRow, {"t": LIMIT, "other": LIMIT}, claim
-        ),
-        "claim, nothing there": lambda: database._claim_rows(TaskRow, {"none": LIMIT}, claim),
-        "next due": lambda: database._next_due(["t", "other", "none"], NOW_MICROSECONDS),
+        "claim": lambda: _claim.claim_rows(TaskRow, {"t": LIMIT}, claim),
+        "claim, two types": lambda: _claim.claim_rows(TaskRow, {"t": LIMIT, "other": LIMIT}, claim),
+        "claim, nothing there": lambda: _claim.claim_rows(TaskRow, {"none": LIMIT}, claim),
+        "next due": lambda: _claim.next_due(["t", "other", "none"], NOW_MICROSECONDS),
     }
     complaints = _check_sqlite(path, operations)
     assert not complaints, "\n".join(complaints)
@@ -525,14 +527,11 @@ def test_sqlite_pages(sqlite: tuple[Path, Store]) -> None:
 def test_the_measure_sees_a_scan(sqlite: tuple[Path, Store]) -> None:
     """Fails where the tests above cannot fail: a walk by OFFSET, and a count of a status."""
     path, _ = sqlite
-    sorted_in_memory = Statement(
-        "SELECT * FROM rowlock_task ORDER BY date_modified LIMIT 10", (), {}, _sqlite._due.core
+    sorted_in_memory = _SQLITE.statement(
+        text("SELECT * FROM rowlock_task ORDER BY date_modified LIMIT 10")
     )
-    by_offset = Statement(
-        "SELECT id FROM rowlock_task WHERE id > '' ORDER BY id LIMIT 10 OFFSET 50000",
-        (),
-        {},
-        _sqlite._due.core,
+    by_offset = _SQLITE.statement(
+        text("SELECT id FROM rowlock_task WHERE id > '' ORDER BY id LIMIT 10 OFFSET 50000")
     )
     complaints = _check_sqlite(
         path,

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from rowlock import DuplicateKeyError, InvalidArgumentError, NewTask, TaskQueue
 from rowlock._store.database import Operation, T
-from rowlock._store.tasks import Tasks, task_statements
+from rowlock._store.tasks import Tasks, TaskStatements
 from rowlock._store.url import async_url
 from tests.support.helpers import eventually
 from tests.support.stores import START, at, claim_one, execute, failure, new_row, open_store
@@ -134,7 +134,7 @@ async def test_a_key_that_becomes_free_at_that_moment_makes_a_new_row(
             """Between the insert and the look the other task has gone."""
             answer = yield next(operation)
             assert not answer
-            yield task_statements(store.database.dialect).remove, {"id": first}
+            yield TaskStatements.of(store.database.dialect).remove, {"id": first}
             while True:
                 try:
                     step = operation.send(answer)

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from rowlock import schema
+from rowlock._store import migrate as _migrate
 from rowlock._store.url import DATABASE_VARIABLE
 
 PROCESSES = 4
@@ -35,9 +36,10 @@ _LIBRARY = """
 import sys
 from pathlib import Path
 from rowlock import schema
+from rowlock._store import migrate
 from rowlock._store.url import default_database
 if len(sys.argv) > 1:
-    schema.migrations_path = lambda: Path(sys.argv[1])
+    migrate.migrations_path = lambda: Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 schema.upgrade(default_database())
@@ -114,6 +116,6 @@ def test_a_chain_that_commits_in_the_middle(
 
     upgrade_at_once(database_url, _LIBRARY, str(chain))
 
-    monkeypatch.setattr(schema, "migrations_path", lambda: chain)
+    monkeypatch.setattr(_migrate, "migrations_path", lambda: chain)
     assert schema.current(database_url) == "9003"
     assert schema.check(database_url) == [f"remove_index extra_900{n}" for n in (1, 2, 3)]

@@ -12,14 +12,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from rowlock._rows import TaskRow
-from rowlock._store.postgres import database as _postgres
-from rowlock._store.postgres.claim import ClaimPositions
-from rowlock._store.postgres.connections import in_order
+from rowlock._store.postgres.claim import ClaimPositions, ClaimStatements
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import DIALECT
+from rowlock._store.postgres.driver import in_order
 from rowlock._store.sql import Statement
-from rowlock._store.sweep import sweep_statements
+from rowlock._store.sweep import SweepStatements
 from tests.store import test_explain as explain
 from tests.support.stores import LEASE, START, execute, new_row, open_store
 
@@ -70,10 +68,10 @@ async def test_what_is_asked_again_and_again_never_scans_the_table(
     given = {**ClaimPositions().scan_from(["t"]), "now": START, "limit": 10}
     given |= {"rooms": [10], "holder": "w", "lease": LEASE}
     statements = {
-        "claim": _postgres._claims[TaskRow],
-        "next due": _postgres._next_due,
-        "expired": sweep_statements(DIALECT).expired,
-        "forget": sweep_statements(DIALECT).prune,
+        "claim": ClaimStatements.of(DIALECT).claim,
+        "next due": ClaimStatements.of(DIALECT).next_due,
+        "expired": SweepStatements.of(DIALECT).expired,
+        "forget": SweepStatements.of(DIALECT).prune,
     }
     async with analyzed(postgres_url, rows) as database, database._session() as fetch:
         for statement in statements.values():

@@ -16,7 +16,7 @@ import pytest
 from rowlock._store.database import Database
 from rowlock._store.ends import Policy
 from rowlock._store.open import database_of
-from rowlock._store.postgres import connections as _connections
+from rowlock._store.postgres import driver as _driver
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.schedule_rows import ScheduleRow, ScheduleRows
 from rowlock._store.schedules import NewSchedule, Schedules, row_of
@@ -210,7 +210,7 @@ def test_postgres_looks(
     url, database = postgres
     monkeypatch.setattr(explain, "MOST_ROWS", MOST_READ)
     complaints = asyncio.run(
-        explain._check_postgres(url, mode, _connections.BEGIN, looks(database), MOST_READ)
+        explain._check_postgres(url, mode, _driver.BEGIN, looks(database), MOST_READ)
     )
     assert not complaints, "\n".join(complaints)
 
@@ -219,9 +219,7 @@ def test_postgres_looks(
 def test_postgres_others(postgres: tuple[str, Database], mode: str) -> None:
     url, database = postgres
     complaints = asyncio.run(
-        explain._check_postgres(
-            url, mode, _connections.BEGIN, others(database), MOST_BLOCKS_WRITTEN
-        )
+        explain._check_postgres(url, mode, _driver.BEGIN, others(database), MOST_BLOCKS_WRITTEN)
     )
     assert not complaints, "\n".join(complaints)
 

@@ -27,8 +27,10 @@ from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
 from rowlock import schema
+from rowlock._store import migrate as _migrate
 from rowlock._store import tables as _tables
-from rowlock._store.postgres import schema as _postgres_schema
+from rowlock._store.migrate import Migrations
+from rowlock._store.postgres import migrate as _postgres_migrate
 from rowlock._store.url import async_url, default_database, shown
 from rowlock.cli.db import db
 from rowlock.errors import (
@@ -270,7 +272,7 @@ def test_a_percent_sign_in_the_path_of_the_package(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = shutil.copytree(schema.migrations_path(), tmp_path / "100%(here)s")
-    monkeypatch.setattr(schema, "migrations_path", lambda: odd)
+    monkeypatch.setattr(_migrate, "migrations_path", lambda: odd)
     schema.upgrade(database_url)
     assert schema.current(database_url) == schema.head()
 
@@ -482,7 +484,7 @@ def test_a_server_that_is_down() -> None:
 
 
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(Migrations, "connect_timeout", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert "no answer within 0.2 s" in unavailable(f"postgresql://127.0.0.1:{port}/name")
@@ -528,13 +530,13 @@ def occupied(database_url: str) -> Iterator[str]:
         return
     with asyncio.Runner() as runner:
         server = runner.run(asyncpg.connect(database_url))
-        runner.run(server.execute(f"SELECT pg_advisory_lock({_postgres_schema.ADVISORY_LOCK})"))
+        runner.run(server.execute(f"SELECT pg_advisory_lock({_postgres_migrate.ADVISORY_LOCK})"))
         yield database_url
         runner.run(server.close())
 
 
 def test_waiting_for_another_upgrade_ends(occupied: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(Migrations, "lock_timeout", 0.3)
     with pytest.raises(
         DatabaseUnavailableError, match=r"database is locked|has been upgrading it for 0\.3 s"
     ) as error:

@@ -17,7 +17,8 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from rowlock import DatabaseUnavailableError, SchemaError, schema
-from rowlock._store.postgres import schema as _postgres_schema
+from rowlock._store.migrate import Migrations
+from rowlock._store.postgres import migrate as _postgres_migrate
 from rowlock._store.url import async_url
 from tests.support import pgbouncer as _pgbouncer
 from tests.support.helpers import eventually
@@ -87,7 +88,7 @@ async def test_who_is_in_the_way_is_named(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, revision: str, statement: str
 ) -> None:
     """Fails where it says that a lock was not to be had, and not whose it is."""
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.4)
+    monkeypatch.setattr(Migrations, "lock_timeout", 0.4)
     await asyncio.to_thread(schema.downgrade, postgres_url, revision)
     async with open_transaction(postgres_url, statement) as report:
         pid = report.get_server_pid()
@@ -106,8 +107,8 @@ async def test_who_is_in_the_way_is_named(
 async def test_who_upgrades_already_is_named(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.3)
-    lock = f"SELECT pg_advisory_lock({_postgres_schema.ADVISORY_LOCK})"
+    monkeypatch.setattr(Migrations, "lock_timeout", 0.3)
+    lock = f"SELECT pg_advisory_lock({_postgres_migrate.ADVISORY_LOCK})"
     async with open_transaction(postgres_url, lock, "deploy") as other:
         with pytest.raises(DatabaseUnavailableError, match="has been upgrading it") as error:
             await asyncio.to_thread(schema.upgrade, postgres_url)
@@ -118,8 +119,8 @@ async def test_others_are_named_as_far_as_a_role_sees_them(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails where what is hidden from the role is shown as None, or brings an error."""
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.3)
-    lock = f"SELECT pg_advisory_lock({_postgres_schema.ADVISORY_LOCK})"
+    monkeypatch.setattr(Migrations, "lock_timeout", 0.3)
+    lock = f"SELECT pg_advisory_lock({_postgres_migrate.ADVISORY_LOCK})"
     async with role(postgres_url) as url, open_transaction(postgres_url, lock, "deploy") as other:
         with pytest.raises(DatabaseUnavailableError) as error:
             await asyncio.to_thread(schema.upgrade, url)
@@ -133,8 +134,8 @@ async def test_a_lock_that_no_session_has(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a transaction that was prepared; where the server allows none it is only gone."""
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.3)
-    monkeypatch.setattr(_postgres_schema, "_HOLD_TABLE", "false")
+    monkeypatch.setattr(Migrations, "lock_timeout", 0.3)
+    monkeypatch.setattr(_postgres_migrate, "_HOLD_TABLE", "false")
     async with open_transaction(postgres_url, "LOCK TABLE rowlock_task"):
         with pytest.raises(DatabaseUnavailableError, match="pg_prepared_xacts"):
             await asyncio.to_thread(schema.downgrade, postgres_url, "base")
@@ -307,9 +308,9 @@ def test_the_wait_is_bounded_by_what_is_waited_for(
         def sleep(seconds: float) -> None:
             calls.append(seconds)
 
-    monkeypatch.setattr(_postgres_schema, "time", Clock)
-    monkeypatch.setattr(_postgres_schema, "_ATTEMPT", 0.05)
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 2.0)
+    monkeypatch.setattr(_postgres_migrate, "time", Clock)
+    monkeypatch.setattr(_postgres_migrate, "_ATTEMPT", 0.05)
+    monkeypatch.setattr(Migrations, "lock_timeout", 2.0)
     schema.downgrade(postgres_url, BEFORE)
 
     async def blocked() -> None:

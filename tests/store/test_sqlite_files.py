@@ -237,13 +237,13 @@ async def test_a_file_that_vanishes_within_a_write(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if it is looked for before the write only."""
-    from rowlock._store.sqlite import database as _sqlite
+    from rowlock._store.sqlite import driver as _driver
 
     path = path_of(sqlite_url)
     async with open_store(sqlite_url) as store:
         from tests.support.stores import new_row
 
-        run_read = _sqlite._run_read
+        run_read = _driver.run_read
 
         def vanishing(driver: Any, operation: Any, check: Any) -> Any:
             def checked() -> None:
@@ -252,6 +252,6 @@ async def test_a_file_that_vanishes_within_a_write(
 
             return run_read(driver, operation, checked)
 
-        monkeypatch.setattr(_sqlite, "_run_read", vanishing)
+        monkeypatch.setattr(_driver, "run_read", vanishing)
         with pytest.raises(DatabaseUnavailableError, match="removed or replaced"):
             await store.tasks.insert(new_row())

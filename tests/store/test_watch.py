@@ -159,7 +159,7 @@ async def test_who_writes_does_not_wait_for_the_end_of_a_look(
         time.sleep(seconds)
 
     glimpsing = SimpleNamespace(**vars(time) | {"sleep": glimpse})
-    monkeypatch.setattr("rowlock._store.sqlite.database.time", glimpsing)
+    monkeypatch.setattr("rowlock._store.sqlite.driver.time", glimpsing)
     monkeypatch.setattr("rowlock._store.sqlite.watch._SPIN", 60.0)
     async with open_store(sqlite_url) as store, Watching(store).running():
         assert isinstance(store.database, SqliteDatabase)

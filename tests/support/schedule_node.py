@@ -13,14 +13,13 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, TaskScheduler
+from rowlock._instants import to_milliseconds
 from rowlock._scheduling.calls import Calls
-from rowlock._scheduling.times import to_milliseconds
 from rowlock._store.database import Operation, T
 from rowlock._store.schedule_rows import RowStatements
 from rowlock._store.schedules import Added, NewSchedule, Schedules
@@ -75,14 +74,14 @@ def no_compare_and_set() -> None:
 
     def unlocked(self: TriggerStatements, dialect: Dialect) -> None:
         build(self, dialect)
-        self.due = replace(self.due, sql=self.due.sql.replace(" FOR UPDATE SKIP LOCKED", ""))
+        self.due.sql = self.due.sql.replace(" FOR UPDATE SKIP LOCKED", "")
 
     def uncompared(self: RowStatements, dialect: Dialect) -> None:
         build_rows(self, dialect)
         write, found, compared = self.write.sql.partition(" AND rowlock_scheduled_task.token = ")
         assert found
         table = compared.partition(".token ")[2]
-        self.write = replace(self.write, sql=f"{write} {table}")
+        self.write.sql = f"{write} {table}"
 
     add, original = Schedules.add, Triggers.advance
 

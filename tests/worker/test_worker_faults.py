@@ -21,6 +21,7 @@ from rowlock import (
 from rowlock._executors.handler import Handler
 from rowlock._store.attempts import Attempts
 from rowlock._store.sqlite import database as _sqlite
+from rowlock._store.sqlite import driver as _driver
 from rowlock._worker.slot_pool import SlotPool
 from tests.support import worker_handlers
 from tests.support.helpers import eventually
@@ -260,7 +261,7 @@ async def test_a_claim_that_nobody_waits_for_takes_nothing(
 ) -> None:
     """Fails where a cancelled claim goes on in the connection's thread once the lock is free."""
     begun = threading.Event()
-    run_write = _sqlite._run_write
+    run_write = _driver.run_write
 
     def note(*arguments: Any) -> Any:
         begun.set()
@@ -270,7 +271,7 @@ async def test_a_claim_that_nobody_waits_for_takes_nothing(
         task_id = await store.tasks.insert(new_row(type="t", run_at=None))
         async with other.database._engine.connect() as blocking:
             await blocking.exec_driver_sql("BEGIN IMMEDIATE")
-            monkeypatch.setattr(_sqlite, "_run_write", note)
+            monkeypatch.setattr(_sqlite, "run_write", note)
             claiming = asyncio.create_task(store.database.claim("h", {"t": 1}, 1000))
             await eventually(begun.is_set)
             claiming.cancel()

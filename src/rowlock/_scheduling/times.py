@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from itertools import groupby, islice
 from typing import Annotated, Any
@@ -17,9 +17,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rowlock._cron import Cron
-from rowlock.models import EPOCH, LAST_INSTANT, TAKEN, ScheduledTaskTime
-
-_MILLISECOND = timedelta(milliseconds=1)
+from rowlock._instants import from_milliseconds, to_milliseconds
+from rowlock.models import LAST_INSTANT, TAKEN, ScheduledTaskTime
 
 cron_of = lru_cache(1024)(Cron)
 
@@ -114,16 +113,6 @@ def _known(item: Mapping[str, Any]) -> ScheduledTaskTime:
     return ScheduledTaskTime.model_construct(**{**known, "next_trigger_time": item.get("next")})
 
 
-def to_milliseconds(instant: datetime) -> int:
-    """Return an instant in whole milliseconds since the epoch."""
-    return (instant - EPOCH) // _MILLISECOND
-
-
-def to_datetime(milliseconds: int) -> datetime:
-    """Return an instant in UTC."""
-    return EPOCH + milliseconds * _MILLISECOND
-
-
 def is_complete(time: ScheduledTaskTime) -> bool:
     """Tell whether a time says when it triggers at all."""
     return bool(time.next_trigger_time is not None or time.interval or time.cron)
@@ -155,7 +144,7 @@ def instants(times: Sequence[ScheduledTaskTime], now: datetime, count: int) -> l
     What is past triggers at once and is left out.
     """
     merged = heapq.merge(*(_walk(time, to_milliseconds(now)) for time in times))
-    return [to_datetime(value) for value, _ in islice(groupby(merged), count)]
+    return [from_milliseconds(value) for value, _ in islice(groupby(merged), count)]
 
 
 def _walk(time: ScheduledTaskTime, now: int) -> Iterator[int]:
@@ -169,7 +158,7 @@ def _walk(time: ScheduledTaskTime, now: int) -> Iterator[int]:
 
 def _cron(time: ScheduledTaskTime, after: int) -> int | None:
     assert time.cron is not None  # noqa: S101
-    found = cron_of(time.cron, time.timezone or "UTC").after(to_datetime(after))
+    found = cron_of(time.cron, time.timezone or "UTC").after(from_milliseconds(after))
     return None if found is None else to_milliseconds(found)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -35,7 +34,16 @@ from rowlock._store.ends import (
     ended_retain_until,
     failed,
 )
-from rowlock._store.sql import ATTEMPT, COLUMNS, Dialect, Statement, constant, fence, retain_until
+from rowlock._store.sql import (
+    ATTEMPT,
+    COLUMNS,
+    Dialect,
+    Statement,
+    Statements,
+    constant,
+    fence,
+    retain_until,
+)
 from rowlock._store.tables import JsonType, task
 from rowlock.models import Task, TaskStatus
 
@@ -54,13 +62,13 @@ class Finished(NamedTuple):
     unsent: set[str]
 
 
-class AttemptStatements:
+class AttemptStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._now = dialect.now
-        build, of_batch = dialect.compile, dialect.compile_for_batch
+        build, of_batch = dialect.statement, dialect.on_batch
 
         self.succeed = of_batch(lambda skip: self._succeed(skip).returning(task.c.id))
         self.succeed_row = of_batch(lambda skip: self._succeed(skip).returning(*COLUMNS))
@@ -146,12 +154,6 @@ class AttemptStatements:
         return select(task.c.id).where(fence(self._dialect, self._dialect.batch(ATTEMPT)))
 
 
-@cache
-def attempt_statements(dialect: Dialect) -> AttemptStatements:
-    """Return the statements of a database."""
-    return AttemptStatements(dialect)
-
-
 class Attempts:
     """The operations."""
 
@@ -159,7 +161,7 @@ class Attempts:
         self._database = database
         self._codec = database.codec
         self._ends = ends
-        self._sql = attempt_statements(database.dialect)
+        self._sql = AttemptStatements.of(database.dialect)
 
     @autocommit
     def finish(

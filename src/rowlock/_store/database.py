@@ -24,12 +24,12 @@ from enum import StrEnum
 from functools import update_wrapper
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
-from sqlalchemy import URL, text
+from sqlalchemy import URL, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rowlock._rows import ClaimedRow, NewRow, TaskRow
 from rowlock._store.codec import Codec
-from rowlock._store.sql import Dialect, Statement
+from rowlock._store.sql import Dialect, Statement, Statements
 from rowlock._store.tables import REVISION, VERSION_TABLE
 from rowlock._store.url import upgrade_command
 from rowlock.errors import (
@@ -148,6 +148,21 @@ def reading(operation: Method[S, P, T]) -> Call[S, P, T]:
     return call
 
 
+class CommonStatements(Statements):
+    """What no operation on tasks is about."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.clock = dialect.statement(select(dialect.now))
+        self.revision = dialect.statement(
+            text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+        )
+
+
+def clock(dialect: Dialect) -> Statement:
+    """What time it is, by the clock that decides."""
+    return CommonStatements.of(dialect).clock
+
+
 class Database(ABC):
     """One database, and this queue's connections to it.
 
@@ -206,11 +221,8 @@ class Database(ABC):
         """Use a connection, so that there is one when it is needed."""
 
     def _verify(self) -> Operation[str]:
-        revision = self.dialect.compile(
-            text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
-        )
         try:
-            rows = yield revision, {}
+            rows = yield CommonStatements.of(self.dialect).revision, {}
         except NoTableError:
             rows = []
         found = rows[0][0] if rows else None
@@ -302,10 +314,10 @@ class Database(ABC):
         Raises:
             InvalidArgumentError: it leads to another database than the queue's.
         """
-        kind = self._engine.dialect.name
-        if connection.dialect.name != kind:
+        if not isinstance(connection.dialect, self.dialect.kind):
             raise InvalidArgumentError(
-                f"connection: of {connection.dialect.name} was given, of {kind} is allowed"
+                f"connection: of {connection.dialect.name} was given, "
+                f"of {self.dialect.kind.name} is allowed"
             )
         known = connection.info.get(_IDENTITY)
         if known is not None and known == self._identity:
@@ -376,3 +388,8 @@ def used_up() -> DatabaseUnavailableError:
         "the connection pool of the application's engine is used up: "
         "a larger pool_size, or connections that are given back sooner, are needed"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text; of a server's, that is all but its DETAIL."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -42,6 +42,7 @@ from rowlock._store.sql import (
     REMOVED_AT_ONCE,
     Dialect,
     Statement,
+    Statements,
     constant,
     fence,
     retain_until,
@@ -210,6 +211,17 @@ def dropped(dialect: Dialect, batch: FromClause, holder: ColumnElement[Any] = HO
     return dialect.delete(batch, fence(dialect, batch, holder))
 
 
+class EndStatements(Statements):
+    """Those that are no part of one way to end."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.drop_cancelled = dialect.statement(
+            delete(task).where(
+                NAMED, task.c.status == constant(TaskStatus.CANCELLED), REMOVED_AT_ONCE
+            )
+        )
+
+
 class Ends:
     """Writes ends, and tells what became of the tasks."""
 
@@ -219,11 +231,7 @@ class Ends:
     def __init__(self, database: Database, policy: Policy) -> None:
         self._codec = database.codec
         self.policy = policy
-        self._drop_cancelled = database.dialect.compile(
-            delete(task).where(
-                NAMED, task.c.status == constant(TaskStatus.CANCELLED), REMOVED_AT_ONCE
-            )
-        )
+        self._sql = EndStatements.of(database.dialect)
 
     @property
     def keep_failed(self) -> int | None:
@@ -242,11 +250,10 @@ class Ends:
             parameters: of the batch.
             wait: for a lock, for as long as the connection does; else what is locked is left out.
         """
-        assert statement.skipping is not None  # noqa: S101
         if wait:
             with suppress(RowsLockedError):
                 return (yield statement, parameters), True
-        return (yield statement.skipping(), parameters), False
+        return (yield statement.skipping, parameters), False
 
     def bounded(self, outcome: AttemptOutcome) -> AttemptOutcome:
         """Return an outcome that is not tried again where too many workers were lost."""
@@ -291,7 +298,7 @@ class Ends:
             if row.status == TaskStatus.CANCELLED and row.retain_for in (0, KEEP_IF_FAILED):
                 # If somebody has locked it, the next retention pass removes it.
                 with suppress(RowsLockedError):
-                    yield self._drop_cancelled, {"id": row.id}
+                    yield self._sql.drop_cancelled, {"id": row.id}
         return {row.id: self._codec.task_if_readable(row) for row in rows}
 
     def deleted(

@@ -1,15 +1,18 @@
-"""The one place that looks at the kind of a database."""
+"""The one place that looks at the name of a dialect."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from rowlock._store.database import Database
-from rowlock._store.url import connecting
+from rowlock._store.url import async_url, connecting
 from rowlock.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from rowlock._store.migrate import Migrations
 
 _DRIVERS = (("postgresql", "asyncpg"), ("sqlite", "aiosqlite"))
 
@@ -39,7 +42,7 @@ def database_of(database: URL | AsyncEngine) -> Database:
     owns_engine = isinstance(database, URL)
     url = database if isinstance(database, URL) else database.url
     settings: dict[str, Any] = {"owns_engine": owns_engine, "url": url}
-    if url.get_backend_name() == "postgresql":
+    if _is_postgresql(url):
         from rowlock._store.postgres import database as _postgres
 
         engine = _engine_of(database, _postgres.connect_arguments())
@@ -47,6 +50,24 @@ def database_of(database: URL | AsyncEngine) -> Database:
     from rowlock._store.sqlite import database as _sqlite
 
     return _sqlite.SqliteDatabase(_engine_of(database, _sqlite.connect_arguments()), **settings)
+
+
+def migrations_of(database: str | URL | AsyncEngine) -> Migrations:
+    """Return the schema of a database, by its URL or the application's engine."""
+    engine = checked_engine(database) if isinstance(database, AsyncEngine) else None
+    url = async_url(database) if not isinstance(database, AsyncEngine) else database.url
+    if _is_postgresql(url):
+        from rowlock._store.postgres.migrate import PostgresMigrations
+
+        # How an engine connects is its own affair.
+        return PostgresMigrations(url, engine)
+    from rowlock._store.sqlite.migrate import SqliteMigrations
+
+    return SqliteMigrations(async_url(url))
+
+
+def _is_postgresql(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
 
 
 def _engine_of(database: URL | AsyncEngine, arguments: dict[str, Any]) -> AsyncEngine:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Text, bindparam, select, tuple_, union_all
 
 from rowlock._ids import FIRST_ID, LAST_ID, as_id
+from rowlock._instants import from_microseconds, to_microseconds
 from rowlock._store import cursor as _cursor
 from rowlock._store.codec import unreadable
 from rowlock._store.cursor import Position
 from rowlock._store.database import Database, Operation
-from rowlock._store.sql import COLUMNS, PROCESSING, RESTING, Dialect, Statement, constant
+from rowlock._store.sql import (
+    COLUMNS,
+    PROCESSING,
+    RESTING,
+    Dialect,
+    Statement,
+    Statements,
+    constant,
+)
 from rowlock._store.tables import task
 from rowlock.models import SortDirection, SortProperty, Task, TaskPage, TaskStatus
 
 Walk = tuple[str | None, TaskStatus | None, SortProperty, SortDirection]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _STATUSES = tuple(sorted(TaskStatus))
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
 _NOT_COMPLETED = (TaskStatus.CANCELLED, TaskStatus.PENDING, TaskStatus.PROCESSING)
@@ -44,20 +51,20 @@ class Segment:
         last = direction is SortDirection.DESCENDING
         value = 0
         if self.order == "date_modified":
-            value = _microseconds((datetime.max if last else datetime.min).replace(tzinfo=UTC))
+            value = to_microseconds((datetime.max if last else datetime.min).replace(tzinfo=UTC))
         return Position(number, value, LAST_ID if last else FIRST_ID)
 
     def value(self, position: Position) -> datetime | None:
         """Return the sort value that a position stands for."""
         if self.order == "date_modified":
-            return _EPOCH + position.value * _MICROSECOND
+            return from_microseconds(position.value)
         return None
 
     def position(self, number: int, task: Task) -> Position:
         """Return the position of a task."""
         value = 0
         if self.order == "date_modified":
-            value = _microseconds(task.date_modified)
+            value = to_microseconds(task.date_modified)
         return Position(number, value, task.id)
 
 
@@ -90,7 +97,7 @@ def segments(
     return (Segment(None, every if typed else ()),)
 
 
-class PageStatements:
+class PageStatements(Statements):
     """The statements, each built when it is asked for first."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -148,20 +155,14 @@ class PageStatements:
             part = part.order_by(*(key.desc() if descending else key for key in keys))
             ranges.append(part.limit(bindparam("limit", type_=Integer)))
         if len(ranges) == 1:
-            return self._dialect.compile(ranges[0])
+            return self._dialect.statement(ranges[0])
         merged = union_all(*(select(part.subquery()) for part in ranges)).subquery()
         keys = [merged.c[name] for name in order]
-        return self._dialect.compile(
+        return self._dialect.statement(
             select(merged)
             .order_by(*(key.desc() if descending else key for key in keys))
             .limit(bindparam("limit", type_=Integer))
         )
-
-
-@cache
-def page_statements(dialect: Dialect) -> PageStatements:
-    """Return the statements of a database."""
-    return PageStatements(dialect)
 
 
 class Pages:
@@ -170,7 +171,7 @@ class Pages:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._codec = database.codec
-        self._sql = page_statements(database.dialect)
+        self._sql = PageStatements.of(database.dialect)
 
     async def page(
         self,
@@ -218,7 +219,3 @@ class Pages:
                 tasks.append(found)
                 after = part.position(number, found)
         return TaskPage(entities=tasks)
-
-
-def _microseconds(value: datetime) -> int:
-    return (value - _EPOCH) // _MICROSECOND

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +14,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
 from rowlock._ids import new_id
+from rowlock._instants import from_milliseconds
 from rowlock._rows import NewRow
 from rowlock._scheduling.plan import MISFIRES, OVERLAPS, earliest
 from rowlock._scheduling.times import (
@@ -23,11 +23,10 @@ from rowlock._scheduling.times import (
     NotUnderstoodError,
     StoredTime,
     read_times,
-    to_datetime,
 )
 from rowlock._store.codec import Codec
 from rowlock._store.database import Database, Operation
-from rowlock._store.sql import Dialect
+from rowlock._store.sql import Dialect, Statements
 from rowlock._store.tables import (
     IdType,
     JsonType,
@@ -117,11 +116,11 @@ def with_instant(dialect: Dialect) -> Select[Any]:
     return select(*COLUMNS, dialect.now.label("now"))
 
 
-class RowStatements:
+class RowStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
-        build = dialect.compile
+        build = dialect.statement
 
         self.get = build(with_instant(dialect).where(NAMED).with_for_update())
         self.write = build(_write(dialect))
@@ -143,18 +142,12 @@ def _write(dialect: Dialect) -> Executable:
     )
 
 
-@cache
-def row_statements(dialect: Dialect) -> RowStatements:
-    """Return the statements of a database."""
-    return RowStatements(dialect)
-
-
 class ScheduleRows:
     """What the operations on scheduled tasks have in common."""
 
     def __init__(self, database: Database) -> None:
         self._codec = database.codec
-        self._sql = row_statements(database.dialect)
+        self._sql = RowStatements.of(database.dialect)
 
     def found(
         self, schedule_id: str, now: datetime | None
@@ -195,7 +188,7 @@ class ScheduleRows:
 
     def time(self, milliseconds: int) -> Any:
         """Return an instant as the driver takes it."""
-        return self._codec.to_time(to_datetime(milliseconds))
+        return self._codec.to_time(from_milliseconds(milliseconds))
 
 
 def definition_of(row: ScheduleRow) -> Definition:

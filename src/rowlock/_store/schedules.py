@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import Executable, Text, bindparam, delete, func, literal_column, not_, select
 from sqlalchemy import cast as sql_cast
 
 from rowlock._ids import new_id
+from rowlock._instants import to_milliseconds
 from rowlock._rows import NewRow
 from rowlock._scheduling.plan import after_pause, begun
 from rowlock._scheduling.times import (
@@ -24,9 +24,8 @@ from rowlock._scheduling.times import (
     NotUnderstoodError,
     read_times,
     shown_times,
-    to_milliseconds,
 )
-from rowlock._store.database import Database, Operation, reading, transaction
+from rowlock._store.database import Database, Operation, clock, reading, transaction
 from rowlock._store.schedule_rows import (
     COLUMNS,
     KEPT,
@@ -43,7 +42,7 @@ from rowlock._store.schedule_rows import (
     template_of,
     why_unreadable,
 )
-from rowlock._store.sql import Dialect, clock
+from rowlock._store.sql import Dialect, Statements
 from rowlock._store.tables import scheduled_task, stored_from_batch
 from rowlock._store.templates import template_text
 from rowlock.models import ScheduledTaskState, ScheduledTaskTime, TaskError
@@ -85,11 +84,11 @@ class Added:
     replaced: Definition | None = None
 
 
-class ScheduleStatements:
+class ScheduleStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
-        build = dialect.compile
+        build = dialect.statement
 
         self.insert = build(_insert(dialect))
         self.look = build(select(*COLUMNS).where(NAMED))
@@ -125,19 +124,13 @@ def _remove_others(dialect: Dialect) -> Executable:
     )
 
 
-@cache
-def schedule_statements(dialect: Dialect) -> ScheduleStatements:
-    """Return the statements of a database."""
-    return ScheduleStatements(dialect)
-
-
 class Schedules:
     """The operations. Instants called `now` are `datetime | None`, as for a `Database`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._codec = database.codec
-        self._sql = schedule_statements(database.dialect)
+        self._sql = ScheduleStatements.of(database.dialect)
         self._rows = ScheduleRows(database)
 
     @transaction

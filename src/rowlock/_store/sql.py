@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Self
 
 from sqlalchemy import (
     BigInteger,
@@ -19,18 +18,20 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    Update,
     and_,
     bindparam,
     case,
     literal_column,
     null,
-    select,
     update,
 )
 from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.types import TypeEngine
 
-from rowlock._rows import KEEP_IF_FAILED, ClaimedRow, HeldRow, TaskRow
+from rowlock._rows import KEEP_IF_FAILED, ClaimedRow, TaskRow
 from rowlock._store.tables import IdType, task
 from rowlock.models import MAX_DURATION_MS, TaskStatus
 
@@ -46,31 +47,80 @@ TO_RUN: Final = COLUMNS[: len(ClaimedRow._fields)]
 """Of a `ClaimedRow`."""
 
 
-@dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement ready for the driver.
+    """A statement, compiled when it is sent first.
 
-    Attributes:
-        sql: its text.
-        names: the names of its parameters, in the order of their places (PostgreSQL).
-        constants: parameters that always have the same value.
-        core: what it was compiled from, for a connection of the caller's.
-        skipping: gives the one that does the same to those rows of a batch only that nobody else
-            has locked, and waits for no lock. Built when it is needed first.
+    A process that only creates tasks sends two of about a hundred.
+
+    Args:
+        dialect: of the database.
+        core: the statement, None where it is on a batch.
+        make: makes it for a batch, or for those rows of one that nobody else has locked.
     """
 
-    sql: str
-    names: Sequence[str]
-    constants: Mapping[str, Any]
-    core: Executable
-    skipping: Callable[[], Statement] | None = None
+    def __init__(
+        self,
+        dialect: DefaultDialect,
+        core: Executable | None = None,
+        make: Callable[[bool], Executable] | None = None,
+    ) -> None:
+        self._dialect = dialect
+        self._core = core
+        self._make = make
+
+    @cached_property
+    def core(self) -> Executable:
+        """What a connection of the caller's executes."""
+        if self._core is not None:
+            return self._core
+        assert self._make is not None  # noqa: S101
+        return self._make(False)
+
+    @cached_property
+    def skipping(self) -> Statement:
+        """The one that leaves out what somebody else has locked, and waits for no lock."""
+        assert self._make is not None  # noqa: S101
+        return Statement(self._dialect, self._make(True))
+
+    @property
+    def is_on_batch(self) -> bool:
+        """Whether there is one that is `skipping`."""
+        return self._make is not None
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        compiled: Compiled = self.core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
+        return compiled
+
+    @cached_property
+    def sql(self) -> str:
+        """What the driver is sent."""
+        return str(self._compiled)
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """The names of its parameters, in the order of their places (PostgreSQL)."""
+        return self._compiled.positiontup or ()  # type: ignore[attr-defined]
+
+    @cached_property
+    def constants(self) -> Mapping[str, Any]:
+        """Parameters that always have the same value (SQLite)."""
+        given = self._compiled.params
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Dialect(ABC):
     """What the statements need said differently on each database."""
 
+    kind: type[DefaultDialect]
+    """What SQLAlchemy's dialects of this database have in common."""
+
     now: ColumnElement[Any]
     """The instant that decides what is due, expired and past retention."""
+
+    def __init__(self, dialect: DefaultDialect) -> None:
+        self._dialect = dialect
+        self.groups: dict[type[Statements], Any] = {}
 
     @abstractmethod
     def insert(self, table: Table) -> Any:
@@ -120,14 +170,28 @@ class Dialect(ABC):
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
         """The column is one of the ids; looked up by key, however many the planner expects."""
 
-    @abstractmethod
-    def compile(self, core: Executable) -> Statement:
-        """Render a statement for the driver."""
+    def statement(self, core: Executable) -> Statement:
+        """Return a statement for the driver."""
+        return Statement(self._dialect, core)
 
-    def compile_for_batch(self, make: Callable[[bool], Executable]) -> Statement:
-        """Render a statement on a batch, and the one that skips locked rows once it is needed."""
-        compiled = self.compile(make(False))
-        return replace(compiled, skipping=cache(lambda: self.compile(make(True))))
+    def on_batch(self, make: Callable[[bool], Executable]) -> Statement:
+        """Return a statement on a batch, made when it is needed; see `Statement`."""
+        return Statement(self._dialect, make=make)
+
+
+class Statements(ABC):
+    """The statements on one subject, as attributes; every statement is in such a class."""
+
+    @abstractmethod
+    def __init__(self, dialect: Dialect) -> None: ...
+
+    @classmethod
+    def of(cls, dialect: Dialect) -> Self:
+        """Return those of a database, which are built once in a process."""
+        if cls not in dialect.groups:
+            dialect.groups[cls] = cls(dialect)
+        statements: Self = dialect.groups[cls]
+        return statements
 
 
 def constant(status: TaskStatus) -> ColumnElement[str]:
@@ -154,12 +218,6 @@ KEPT_IF_FAILED: Final = task.c.retain_for == _KEEP_IF_FAILED
 
 REMOVED_AT_ONCE: Final = task.c.retain_for.in_([literal_column("0"), _KEEP_IF_FAILED])
 """If it ends as success or cancelled."""
-
-
-@cache
-def clock(dialect: Dialect) -> Statement:
-    """What time it is, by the clock that decides."""
-    return dialect.compile(select(dialect.now))
 
 
 def fence(
@@ -189,11 +247,9 @@ def retain_until(dialect: Dialect) -> ColumnElement[Any]:
     )
 
 
-def claims(
-    dialect: Dialect, chosen: ColumnElement[bool] | TextClause
-) -> Mapping[type[HeldRow], Statement]:
-    """The statements that hand chosen rows to a holder, by the kind of row that they return."""
-    update_chosen = (
+def claimed(dialect: Dialect, chosen: ColumnElement[bool] | TextClause) -> Update:
+    """The UPDATE that hands chosen rows to a holder."""
+    return (
         update(task)
         .where(chosen)
         .values(
@@ -205,7 +261,3 @@ def claims(
             date_started=dialect.now,
         )
     )
-    return {
-        TaskRow: dialect.compile(update_chosen.returning(*COLUMNS)),
-        ClaimedRow: dialect.compile(update_chosen.returning(*TO_RUN)),
-    }

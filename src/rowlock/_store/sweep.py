@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Executable, Integer, Text, bindparam, delete, select
@@ -13,7 +12,7 @@ from rowlock._endings import HandlerResult
 from rowlock._rows import TaskRow
 from rowlock._store.database import Database, Operation, autocommit
 from rowlock._store.ends import FAILED, AttemptOutcome, Ends, dropped, failed
-from rowlock._store.sql import ATTEMPT, COLUMNS, PROCESSING, Dialect
+from rowlock._store.sql import ATTEMPT, COLUMNS, PROCESSING, Dialect, Statements
 from rowlock._store.tables import task
 from rowlock.models import Task, TaskError, clean_text
 
@@ -34,7 +33,7 @@ class Swept(NamedTuple):
     spared: list[tuple[str, int]]
 
 
-class SweepStatements:
+class SweepStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -54,15 +53,15 @@ class SweepStatements:
                 .returning(*COLUMNS, dialect.now.label("now"))
             )
 
-        self.expired = dialect.compile(
+        self.expired = dialect.statement(
             select(*COLUMNS)
             .where(PROCESSING, expired)
             .limit(bindparam("limit", type_=Integer))
             .with_for_update(skip_locked=True)
         )
-        self.fail = dialect.compile_for_batch(fail)
-        self.drop = dialect.compile_for_batch(drop)
-        self.prune = dialect.compile(self._prune())
+        self.fail = dialect.on_batch(fail)
+        self.drop = dialect.on_batch(drop)
+        self.prune = dialect.statement(self._prune())
 
     def _prune(self) -> Executable:
         past = (
@@ -75,12 +74,6 @@ class SweepStatements:
         return delete(task).where(self._dialect.one_of(task.c.id, past)).returning(task.c.id)
 
 
-@cache
-def sweep_statements(dialect: Dialect) -> SweepStatements:
-    """Return the statements of a database."""
-    return SweepStatements(dialect)
-
-
 class Sweep:
     """The operations."""
 
@@ -88,7 +81,7 @@ class Sweep:
         self._database = database
         self._codec = database.codec
         self._ends = ends
-        self._sql = sweep_statements(database.dialect)
+        self._sql = SweepStatements.of(database.dialect)
 
     @autocommit
     def leases(

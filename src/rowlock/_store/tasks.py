@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -42,6 +41,7 @@ from rowlock._store.sql import (
     REMOVED_AT_ONCE,
     RESTING,
     Dialect,
+    Statements,
     constant,
     retain_until,
 )
@@ -56,13 +56,13 @@ _RETRIED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 _STATUSES = frozenset(TaskStatus)
 
 
-class TaskStatements:
+class TaskStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._now = dialect.now
-        build = dialect.compile
+        build = dialect.statement
         of_type = task.c.type == bindparam("type", type_=Text)
 
         self.insert = build(self._insert_one())
@@ -182,19 +182,13 @@ class TaskStatements:
         )
 
 
-@cache
-def task_statements(dialect: Dialect) -> TaskStatements:
-    """Return the statements of a database."""
-    return TaskStatements(dialect)
-
-
 class Tasks:
     """The operations."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._codec = database.codec
-        self._sql = task_statements(database.dialect)
+        self._sql = TaskStatements.of(database.dialect)
 
     # Create.
 

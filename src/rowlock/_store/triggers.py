@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -29,13 +28,12 @@ from sqlalchemy import (
 
 from rowlock._endings import describe
 from rowlock._ids import new_id
+from rowlock._instants import from_milliseconds, to_milliseconds
 from rowlock._rows import NewRow
 from rowlock._scheduling import plan
 from rowlock._scheduling.times import (
     DamagedError,
     NotUnderstoodError,
-    to_datetime,
-    to_milliseconds,
 )
 from rowlock._store.database import Database, Operation, reading, transaction
 from rowlock._store.new_rows import batch_parameters
@@ -50,9 +48,9 @@ from rowlock._store.schedule_rows import (
     template_of,
     with_instant,
 )
-from rowlock._store.sql import Dialect
+from rowlock._store.sql import Dialect, Statements
 from rowlock._store.tables import IdType, TimeType, scheduled_task, stored_from_batch, task
-from rowlock._store.tasks import task_statements
+from rowlock._store.tasks import TaskStatements
 from rowlock.models import SizeLimits, TaskStatus
 
 # So many instants of one scheduled task are caught up in one transaction.
@@ -132,11 +130,11 @@ class Left:
         self._tokens.clear()
 
 
-class TriggerStatements:
+class TriggerStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
-        build = dialect.compile
+        build = dialect.statement
         # What creates a task is anybody's; what calls a function, only theirs who have it.
         ours = or_(scheduled_task.c.task_type.is_not(None), is_among(dialect))
 
@@ -186,12 +184,6 @@ def _ended(dialect: Dialect) -> Executable:
     )
 
 
-@cache
-def trigger_statements(dialect: Dialect) -> TriggerStatements:
-    """Return the statements of a database."""
-    return TriggerStatements(dialect)
-
-
 class Triggers:
     """The operations. Instants called `now` are `datetime | None`, as for a `Database`.
 
@@ -203,7 +195,7 @@ class Triggers:
     def __init__(self, database: Database, left: Left | None = None) -> None:
         self._database = database
         self._codec = database.codec
-        self._sql = trigger_statements(database.dialect)
+        self._sql = TriggerStatements.of(database.dialect)
         self._rows = ScheduleRows(database)
         self._left = Left() if left is None else left
 
@@ -355,7 +347,7 @@ class Triggers:
         template = template_of(row)
         if template is None:
             for instant in instants:
-                done.triggers.append(Trigger(row.id, to_datetime(instant)))
+                done.triggers.append(Trigger(row.id, from_milliseconds(instant)))
                 row = row._replace(
                     last_trigger=self._rows.time(instant), last_outcome="started", last_error=None
                 )
@@ -364,7 +356,9 @@ class Triggers:
         if row.overlap == "skip":
             instants, skipped = plan.apart(instants, status)
         tasks = [
-            template._replace(id=new_id(), schedule_id=row.id, scheduled_for=to_datetime(instant))
+            template._replace(
+                id=new_id(), schedule_id=row.id, scheduled_for=from_milliseconds(instant)
+            )
             for instant in instants
         ]
         if tasks:
@@ -386,7 +380,7 @@ class Triggers:
         if tasks:
             to_time = self._codec.to_time
             batch = self._codec.batch([batch_parameters(task, to_time) for task in tasks])
-            yield task_statements(self._database.dialect).insert_batch, {"now": now, **batch}
+            yield TaskStatements.of(self._database.dialect).insert_batch, {"now": now, **batch}
 
     def _statuses(self, rows: Sequence[ScheduleRow]) -> Operation[dict[str, str]]:
         """Return of the scheduled tasks with an overlap rule how their last task stands.

@@ -1,1 +1,1 @@
-"""PostgreSQL, through asyncpg. Enter at `database.PostgresStore`."""
+"""PostgreSQL, through asyncpg. Enter at `database.PostgresDatabase`."""

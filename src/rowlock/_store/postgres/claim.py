@@ -16,8 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rowlock._rows import HeldRow
+from sqlalchemy import text
+
+from rowlock._rows import ClaimedRow, HeldRow, TaskRow
 from rowlock._store.database import MOST_BYTES_OF_A_CLAIM, MOST_OF_A_CLAIM
+from rowlock._store.sql import COLUMNS, TO_RUN, Dialect, Statement, Statements, claimed
 
 # A claim is slow that takes longer than so many seconds, and so many for each row, without the way
 # to the server and back: it may have read far more than it took.
@@ -67,7 +70,7 @@ _LANES = """
 _TYPES = """
     (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
-CLAIMABLE = f"""ctid = ANY(ARRAY(
+_CLAIMABLE = f"""ctid = ANY(ARRAY(
     SELECT taken.ctid FROM (
     SELECT chosen.ctid, SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
     FROM unnest({_TYPES}, (SELECT CAST(CAST(:rooms AS text) AS integer[])))
@@ -90,7 +93,7 @@ CLAIMABLE = f"""ctid = ANY(ARRAY(
     LIMIT {MOST_OF_A_CLAIM}
     ) AS taken WHERE taken.before < {MOST_BYTES_OF_A_CLAIM}
 ))"""  # noqa: S608
-NEXT_DUE = f"""
+_NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM MIN(first.run_at)
                    - COALESCE(CAST(:now AS timestamptz), statement_timestamp()))::float8
     FROM unnest({_TYPES}) AS wanted(type, whole)
@@ -102,6 +105,20 @@ NEXT_DUE = f"""
         ORDER BY k.run_at, k.id LIMIT 1
     ) AS first
 """  # noqa: S608
+
+
+class ClaimStatements(Statements):
+    """How tasks are claimed, and how it is known when the next one is due."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        update = claimed(dialect, text(_CLAIMABLE))
+        self.claim = dialect.statement(update.returning(*COLUMNS))
+        self.claim_to_run = dialect.statement(update.returning(*TO_RUN))
+        self.next_due = dialect.statement(text(_NEXT_DUE))
+        self.claims: dict[type[HeldRow], Statement] = {
+            TaskRow: self.claim,
+            ClaimedRow: self.claim_to_run,
+        }
 
 
 ScanStart = dict[str, list[Any]]

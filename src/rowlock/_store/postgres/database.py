@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
 
-import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from rowlock._batch_size import StatementTooSlowError
 from rowlock._rows import NewRow
-from rowlock._store.database import (
-    LOCK_TIMEOUT,
-    Database,
-    Hint,
-    HintKind,
-    KeyTakenError,
-    NoRoomForHintsError,
-    NoTableError,
-    Operation,
-    R,
-    RowsLockedError,
-    T,
-)
+from rowlock._store.database import LOCK_TIMEOUT, Database, Hint, HintKind, Operation, R, T, clock
 from rowlock._store.libpq_url import connect_timeout
 from rowlock._store.new_rows import COPY_COLUMNS, copy_record
-from rowlock._store.postgres.claim import CLAIMABLE, NEXT_DUE, ClaimPositions
-from rowlock._store.postgres.connections import (
-    BEGIN,
-    COMMAND_TIMEOUT,
-    CONNECT_TIMEOUT,
-    Connections,
-    Fetch,
-    as_array,
+from rowlock._store.postgres.claim import ClaimPositions, ClaimStatements
+from rowlock._store.postgres.connections import CONNECT_TIMEOUT, Connections
+from rowlock._store.postgres.dialect import CODEC, DIALECT
+from rowlock._store.postgres.driver import BEGIN, COMMAND_TIMEOUT, Fetch, drive
+from rowlock._store.postgres.errors import translated, translated_of_caller
+from rowlock._store.postgres.listen import (
+    Listener,
+    ListenStatements,
+    notify_parameters,
 )
-from rowlock._store.postgres.dialect import CHANNEL, CODEC, DIALECT
-from rowlock._store.postgres.errors import is_of_rowlock, line, translated, translated_of_caller
-from rowlock._store.sql import claims, clock
+from rowlock._store.sql import Dialect, Statements
 from rowlock._store.tables import task
 from rowlock._store.url import upgrade_command
 from rowlock.errors import DatabaseError, SchemaError
 
-HEALTH_CHECK = 10.0
-HEALTH_TIMEOUT = 4.0
 # Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
 _WORKERS = 5
-CHANNELS = {
-    HintKind.WORK: CHANNEL,
-    HintKind.CANCEL: "rowlock_cancel",
-    HintKind.SCHEDULES: "rowlock_schedule",
-}
 
 # A process that is stopped in the midst of it must not hold its locks for ever.
 _BEGIN_TOGETHER = f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
@@ -67,37 +44,6 @@ _BEGIN_SORTED = (
 )
 
 
-_claims = claims(DIALECT, text(CLAIMABLE))
-_next_due = DIALECT.compile(text(NEXT_DUE))
-_NOTIFY = (
-    "SELECT pg_notify(channel, hint){} FROM unnest(CAST(CAST(:channels AS text) AS text[]),"
-    " CAST(CAST(:hints AS text) AS text[])) AS told (channel, hint)"
-)
-_notify_on = text(_NOTIFY.format(""))
-# A hint may be lost, so its transaction does not wait for the disk.
-_notify = DIALECT.compile(text(_NOTIFY.format(", set_config('synchronous_commit', 'off', true)")))
-# Always one row. Rows are named by ctid, which only one table gives a meaning.
-_look = DIALECT.compile(
-    text(
-        "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
-        " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
-        " (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_class AS k"
-        " JOIN pg_namespace AS n ON n.oid = k.relnamespace"
-        " WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p'))"
-        " FROM (SELECT to_regclass('rowlock_task') AS oid) AS found"
-        " LEFT JOIN pg_class AS c ON c.oid = found.oid"
-    )
-)
-# A copy of a database has the same oids, but not in the same server.
-_identity = DIALECT.compile(
-    text(
-        "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
-        " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
-        " FROM pg_database WHERE datname = current_database()"
-    )
-)
-
-
 def connect_arguments() -> dict[str, Any]:
     """Return the arguments of an engine that rowlock makes itself."""
     return {
@@ -106,13 +52,43 @@ def connect_arguments() -> dict[str, Any]:
     }
 
 
+class SessionStatements(Statements):
+    """What is asked of a database before it is used."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        # Always one row. Rows are named by ctid, which only one table gives a meaning.
+        self.look = dialect.statement(
+            text(
+                "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
+                " EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),"
+                " (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_class AS k"
+                " JOIN pg_namespace AS n ON n.oid = k.relnamespace"
+                " WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p'))"
+                " FROM (SELECT to_regclass('rowlock_task') AS oid) AS found"
+                " LEFT JOIN pg_class AS c ON c.oid = found.oid"
+            )
+        )
+        # A copy of a database has the same oids, but not in the same server.
+        self.identity = dialect.statement(
+            text(
+                "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"
+                " CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)"
+                " FROM pg_database WHERE datname = current_database()"
+            )
+        )
+
+
+_SQL = SessionStatements.of(DIALECT)
+_CLAIM = ClaimStatements.of(DIALECT)
+_HINTS = ListenStatements.of(DIALECT)
+
+
 class PostgresDatabase(Database):
     """PostgreSQL, through asyncpg."""
 
     dialect = DIALECT
     codec = CODEC
-    _listener: Connections | None = None
-    _listening: Fetch | None = None
+    _listener: Listener | None = None
 
     def __init__(
         self, engine: AsyncEngine, *, connections: Connections | None = None, **settings: Any
@@ -131,7 +107,7 @@ class PostgresDatabase(Database):
         self.revision = await self.read(self._verify())
 
     def _verify(self) -> Operation[str]:
-        ((encoding, kind, has_children, schemas),) = yield _look, {}
+        ((encoding, kind, has_children, schemas),) = yield _SQL.look, {}
         if encoding != "UTF8":
             raise DatabaseError(
                 f"PostgreSQL: the database has the encoding {encoding}, rowlock needs UTF8"
@@ -154,9 +130,9 @@ class PostgresDatabase(Database):
 
     async def identity(self, connection: AsyncConnection | None = None) -> Any:
         if connection is not None:
-            return tuple((await connection.execute(_identity.core)).one())
+            return tuple((await connection.execute(_SQL.identity.core)).one())
         async with self._session() as fetch:
-            return tuple((await fetch(_identity, {}))[0])
+            return tuple((await fetch(_SQL.identity, {}))[0])
 
     async def close(self) -> None:
         await self.unwatch()
@@ -184,65 +160,23 @@ class PostgresDatabase(Database):
         look: Callable[[], None],
     ) -> float:
         """Keep one connection listening."""
-        if self._listening is not None and not await self._is_alive(self._listening):
-            await self._stop_listening()
         if self._listener is None:
-            self._listener = self._connections.others(most=1, fewest=1)
-        new = kinds - self._callbacks.keys()
+            self._listener = Listener(self._connections.others(most=1, fewest=1))
         with translated(self.url):
-            if self._listening is None:
-                self._listening = await self._listener.take()
-            try:
-                async with asyncio.timeout(HEALTH_TIMEOUT):
-                    await self._listen(self._listening, kinds, heard)
-            except BaseException:
-                await self._stop_listening()
-                raise
-        # What was done while nobody listened gave no hint.
-        for kind in new:
-            heard(Hint(kind))
-        return HEALTH_CHECK
-
-    async def _listen(
-        self, listening: Fetch, kinds: frozenset[HintKind], heard: Callable[[Hint], None]
-    ) -> None:
-        for kind in self._callbacks.keys() - kinds:
-            await listening.driver.remove_listener(CHANNELS[kind], self._callbacks.pop(kind))
-        for kind in kinds - self._callbacks.keys():
-            callback = _callback(kind, heard)
-            await listening.driver.add_listener(CHANNELS[kind], callback)
-            self._callbacks[kind] = callback
+            return await self._listener.watch(kinds, heard)
 
     async def unwatch(self) -> None:
-        await self._stop_listening()
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
 
-    async def _is_alive(self, listening: Fetch) -> bool:
-        try:
-            read_only = await listening.driver.fetchval(
-                "SHOW transaction_read_only", timeout=HEALTH_TIMEOUT
-            )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        # Nobody commits anything on a primary that was demoted.
-        return bool(read_only == "off")
-
-    async def _stop_listening(self) -> None:
-        listening, self._listening = self._listening, None
-        self._callbacks.clear()
-        if listening is not None and self._listener is not None:
-            await self._listener.discard(listening)
-
     async def hint(self, hints: Iterable[Hint]) -> None:
-        channels, values = _told(hints)
         async with self._session() as fetch:
-            await fetch(_notify, {"channels": channels, "hints": values})
+            await fetch(_HINTS.notify, notify_parameters(hints))
 
     async def hint_on(self, connection: AsyncConnection, hints: Iterable[Hint]) -> None:
-        channels, values = map(as_array, _told(hints))
-        await connection.execute(_notify_on, {"channels": channels, "hints": values})
+        parameters = self.codec.core_parameters(notify_parameters(hints))
+        await connection.execute(_HINTS.notify_on.core, parameters)
 
     async def bulk_insert(
         self,
@@ -281,7 +215,7 @@ class PostgresDatabase(Database):
             "now": now,
         }
         async with self._session() as fetch:
-            found = await fetch(_claims[kind], parameters)
+            found = await fetch(_CLAIM.claims[kind], parameters)
             claimed = [kind(row[0].hex, *row[1:]) for row in map(tuple, found)]
             self._positions.claimed(rooms, look, claimed, fetch.seconds)
         return sorted(
@@ -294,7 +228,7 @@ class PostgresDatabase(Database):
             return 0.0
         parameters = {**self._positions.scan_from(types), "now": now}
         async with self._session() as fetch:
-            ((seconds,),) = await fetch(_next_due, parameters)
+            ((seconds,),) = await fetch(_CLAIM.next_due, parameters)
         waits = [max(0.0, wait) for wait in (seconds, owed) if wait is not None]
         return min(waits, default=None)
 
@@ -303,60 +237,21 @@ class PostgresDatabase(Database):
         # are fenced one by one. A transaction that spans an `await` would keep its locks for
         # as long as a handler blocks the loop, and the lease thread would wait for them.
         async with self._session() as fetch:
-            return await _drive(operation, fetch)
+            return await drive(operation, fetch)
 
     async def transaction(self, operation: Operation[T]) -> T:
         async with self._session(_BEGIN_TOGETHER) as fetch:
-            return await _drive(operation, fetch)
+            return await drive(operation, fetch)
 
     async def read(self, operation: Operation[T]) -> T:
         return await self.autocommit(operation)
 
     async def read_in_index_order(self, operation: Operation[T]) -> T:
         async with self._session(_BEGIN_SORTED) as fetch:
-            return await _drive(operation, fetch)
+            return await drive(operation, fetch)
 
     @asynccontextmanager
     async def _session(self, begin: str | None = None) -> AsyncIterator[Fetch]:
         with translated(self.url):
             async with self._connections.session(begin) as fetch:
                 yield fetch
-
-
-def _callback(kind: HintKind, heard: Callable[[Hint], None]) -> Callable[..., None]:
-    return lambda *args: heard(Hint(kind, args[3] or None))
-
-
-def _told(hints: Iterable[Hint]) -> tuple[list[str], list[str]]:
-    given = list(hints)
-    return [CHANNELS[hint.kind] for hint in given], [hint.value or "" for hint in given]
-
-
-async def _drive(operation: Operation[T], fetch: Fetch) -> T:
-    try:
-        statement, parameters = next(operation)
-        while True:
-            try:
-                rows = await fetch(statement, parameters)
-            except asyncpg.UndefinedTableError as error:
-                if not is_of_rowlock(error):
-                    raise
-                statement, parameters = operation.throw(NoTableError())
-            except StatementTooSlowError as error:
-                statement, parameters = operation.throw(error)
-            except asyncpg.ProgramLimitExceededError as error:
-                statement, parameters = operation.throw(NoRoomForHintsError(line(error)))
-            except asyncpg.LockNotAvailableError as error:
-                statement, parameters = operation.throw(
-                    RowsLockedError(f"PostgreSQL: {line(error)}")
-                )
-            except asyncpg.UniqueViolationError as error:
-                # An index of somebody else's has nothing to do with keys.
-                if "rowlock" not in (error.constraint_name or ""):
-                    raise
-                statement, parameters = operation.throw(KeyTakenError(f"PostgreSQL: {line(error)}"))
-            else:
-                statement, parameters = operation.send(rows)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value

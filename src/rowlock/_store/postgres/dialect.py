@@ -28,12 +28,13 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import TypeEngine
 
 from rowlock._rows import MOST_ATTEMPTS, TaskRow
 from rowlock._store.codec import Codec
-from rowlock._store.postgres.connections import as_array
-from rowlock._store.sql import Dialect, Statement
+from rowlock._store.postgres.driver import as_array
+from rowlock._store.sql import Dialect
 from rowlock._store.tables import JsonType, TimeType, task
 
 CHANNEL = "rowlock_task"
@@ -42,10 +43,11 @@ CHANNEL = "rowlock_task"
 class PostgresDialect(Dialect):
     """PostgreSQL's way to say it."""
 
+    kind = PGDialect
     now = func.coalesce(bindparam("now", type_=TimeType), func.statement_timestamp())
 
     def __init__(self) -> None:
-        self._dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
+        super().__init__(asyncpg_dialect())  # type: ignore[no-untyped-call]
 
     def insert(self, table: Table) -> Any:
         return insert(table)
@@ -119,10 +121,6 @@ class PostgresDialect(Dialect):
 
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
         return column == any_(func.array(ids.scalar_subquery()))
-
-    def compile(self, core: Executable) -> Statement:
-        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
-        return Statement(str(compiled), compiled.positiontup or (), {}, core)
 
 
 class PostgresCodec(Codec):

@@ -18,12 +18,22 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool, QueuePool
 
-from rowlock._store.database import NoTableError, no_schema, used_up
+from rowlock._batch_size import StatementTooSlowError
+from rowlock._store.database import (
+    KeyTakenError,
+    NoRoomForHintsError,
+    NoTableError,
+    RowsLockedError,
+    first_line,
+    no_schema,
+    used_up,
+)
 from rowlock.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     InvalidArgumentError,
     RowlockError,
+    SchemaError,
 )
 
 UNAVAILABLE: Final = (
@@ -67,7 +77,7 @@ def translated(url: URL) -> Iterator[None]:
         raise no_schema(url) from None
     except (asyncpg.PostgresError, DBAPIError, PoolTimeoutError, *UNAVAILABLE) as error:
         cause = _origin(error)
-        if isinstance(cause, asyncpg.UndefinedTableError) and is_of_rowlock(cause):
+        if isinstance(cause, asyncpg.UndefinedTableError) and _is_of_rowlock(cause):
             raise no_schema(url) from None
         told = _translation(cause)
         is_harmless = isinstance(told, DatabaseUnavailableError) and cause is error
@@ -81,10 +91,49 @@ def translated_of_caller(url: URL) -> Iterator[None]:
         with translated(url):
             yield
     except InvalidRequestError as error:
-        raise InvalidArgumentError(f"connection: {line(error)}") from None
+        raise InvalidArgumentError(f"connection: {first_line(error)}") from None
 
 
-def is_of_rowlock(error: asyncpg.UndefinedTableError) -> bool:
+@contextmanager
+def translated_of_migration(name: str, timeout: float) -> Iterator[None]:
+    """The same while the schema is changed, where a statement fails that does not fit it.
+
+    Args:
+        name: of the database, for messages.
+        timeout: the seconds that connecting may take.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise DatabaseUnavailableError(f"{name}: no answer within {timeout:g} s") from error
+    except (DBAPIError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        cause = _origin(error)
+        told = f"{name}: {first_line(cause)}"
+        if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+            raise DatabaseError(f"{told}; who changes the schema must own it") from error
+        if isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, UNAVAILABLE):
+            raise SchemaError(told) from error
+        raise DatabaseUnavailableError(told) from error
+
+
+def for_operation(error: Exception) -> Exception | None:
+    """Return what an operation is told of the error of its statement, None if nothing."""
+    match error:
+        case StatementTooSlowError():
+            return error
+        case asyncpg.UndefinedTableError() if _is_of_rowlock(error):
+            return NoTableError()
+        case asyncpg.ProgramLimitExceededError():
+            return NoRoomForHintsError(first_line(error))
+        case asyncpg.LockNotAvailableError():
+            return RowsLockedError(f"PostgreSQL: {first_line(error)}")
+        # An index of somebody else's has nothing to do with keys.
+        case asyncpg.UniqueViolationError() if "rowlock" in (error.constraint_name or ""):
+            return KeyTakenError(f"PostgreSQL: {first_line(error)}")
+    return None
+
+
+def _is_of_rowlock(error: asyncpg.UndefinedTableError) -> bool:
     """Whether it is a table of rowlock's that is not there, and not one that a trigger wants."""
     return "rowlock_" in str(error)
 
@@ -110,7 +159,7 @@ def _translation(error: BaseException) -> RowlockError:
         # asyncpg's own advice, as where to look for certificates.
         hint = getattr(error, "hint", None) if isinstance(error, asyncpg.InterfaceError) else None
         return DatabaseUnavailableError(
-            f"PostgreSQL: {line(error)}" + (f": {hint}" if hint else "")
+            f"PostgreSQL: {first_line(error)}" + (f": {hint}" if hint else "")
         )
     return DatabaseError(f"PostgreSQL refused a statement: {_reason(error)}")
 
@@ -131,10 +180,4 @@ def _reason(error: asyncpg.PostgresError) -> str:
         remedy = '; the README lists under "Operate it" which rights are needed'
     elif state in _ENCODING:
         remedy = "; rowlock needs a database with the encoding UTF8"
-    return f"{line(error)}{where}{remedy}"
-
-
-def line(error: BaseException) -> str:
-    """Return the first line of an error's text: the server's message without its DETAIL."""
-    text = str(error).strip().partition("\n")[0]
-    return text or type(error).__name__
+    return f"{first_line(error)}{where}{remedy}"

@@ -1,1 +1,1 @@
-"""SQLite, through aiosqlite. Enter at `database.SqliteStore`."""
+"""SQLite, through aiosqlite. Enter at `database.SqliteDatabase`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, cast
 
@@ -27,24 +27,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.types import TypeEngine
 
+from rowlock._instants import from_microseconds, to_microseconds
 from rowlock._rows import MOST_ATTEMPTS, TaskRow
 from rowlock._store.codec import Codec
-from rowlock._store.sql import Dialect, Statement
+from rowlock._store.sql import Dialect
 from rowlock._store.tables import JsonType, task
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteDialect(Dialect):
     """SQLite's way to say it."""
 
+    kind = SQLiteDialect
     now = bindparam("now", type_=BigInteger)
 
     def __init__(self) -> None:
-        self._dialect = sqlite.dialect(paramstyle="named")
+        super().__init__(sqlite.dialect(paramstyle="named"))
 
     def insert(self, table: Table) -> Any:
         return insert(table)
@@ -107,11 +107,6 @@ class SqliteDialect(Dialect):
     def one_of(self, column: ColumnElement[Any], ids: Select[Any]) -> ColumnElement[bool]:
         return column.in_(ids)
 
-    def compile(self, core: Executable) -> Statement:
-        compiled = core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
-        constants = {name: value for name, value in compiled.params.items() if value is not None}
-        return Statement(str(compiled), (), constants, core)
-
 
 class SqliteCodec(Codec):
     """What sqlite3 takes and gives: instants as microseconds since the epoch."""
@@ -120,10 +115,10 @@ class SqliteCodec(Codec):
         return self.to_time(datetime.now(UTC) if now is None else now)
 
     def to_time(self, value: datetime) -> int:
-        return (value - _EPOCH) // _MICROSECOND
+        return to_microseconds(value)
 
     def from_time(self, value: Any) -> datetime:
-        return _EPOCH + timedelta(microseconds=value)
+        return from_microseconds(value)
 
     def from_json_time(self, value: Any) -> datetime:
         return self.from_time(value)

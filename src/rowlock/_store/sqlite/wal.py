@@ -12,6 +12,8 @@ import sqlite3
 import time
 from contextlib import suppress
 
+from rowlock.errors import DatabaseUnavailableError
+
 # SQLite's own default, and what the log is cut to once it starts anew.
 _AUTOMATIC_PAGES = 1000
 USUAL_BYTES = 4 * 1024 * 1024
@@ -51,3 +53,12 @@ class Checkpoints:
                 self._automatic = not pinned
                 automatic = _AUTOMATIC_PAGES if self._automatic else 0
                 driver.execute(f"PRAGMA wal_autocheckpoint = {automatic}").fetchone()
+
+
+def use_wal(driver: sqlite3.Connection) -> None:
+    (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise DatabaseUnavailableError(f"SQLite: journal_mode is {mode}, WAL is needed")
+    driver.execute("PRAGMA synchronous = FULL")
+    # A log that starts anew would else stay as long as it ever was.
+    driver.execute(f"PRAGMA journal_size_limit = {USUAL_BYTES}").fetchone()

@@ -13,20 +13,25 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
+from rowlock._store.libpq_url import connect_timeout
+from rowlock._store.migrate import Migrations, T
+from rowlock._store.postgres.errors import translated_of_migration
 from rowlock._store.tables import metadata
+from rowlock._store.url import connecting
 from rowlock.errors import DatabaseError, DatabaseUnavailableError, SchemaError
-
-T = TypeVar("T")
 
 ADVISORY_LOCK: Final = 0x726F776C6F636B  # "rowlock"
 # Seconds that a statement waits for a lock, and that pass before it is tried again.
@@ -65,6 +70,82 @@ _INVALID: Final = text(
     " WHERE NOT i.indisvalid AND i.indrelid"
     " IN (to_regclass('rowlock_task'), to_regclass('rowlock_scheduled_task')) ORDER BY 1"
 )
+
+
+class PostgresMigrations(Migrations):
+    """The schema of a PostgreSQL database.
+
+    Args:
+        url: of the database.
+        engine: the application's, whose way to connect is used, but none of its connections.
+    """
+
+    is_missing = False
+
+    def __init__(self, url: URL, engine: AsyncEngine | None) -> None:
+        super().__init__(url)
+        self._given = engine
+        self.connect_timeout = connect_timeout(url) or self.connect_timeout
+
+    def _connected(self, work: Callable[[Connection], T], lock: bool) -> T:
+        with translated_of_migration(self.name, self.connect_timeout):
+            return _to_completion(self._with_connection(work, lock))
+
+    async def _with_connection(self, work: Callable[[Connection], T], lock: bool) -> T:
+        engine = self._engine()
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                connection = await engine.connect()
+            try:
+                if lock:
+                    return await exclusively(
+                        engine, connection, work, name=self.name, timeout=self.lock_timeout
+                    )
+                return await connection.run_sync(work)
+            finally:
+                await connection.close()
+        finally:
+            # The pool of an engine would keep the session, and with it the lock.
+            await engine.dispose()
+
+    def _engine(self) -> AsyncEngine:
+        if self._given is not None:
+            engine = self._given.sync_engine
+            return AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+        bare, arguments = connecting(self.url)
+        # Unnamed statements, as a pooler needs them to look at a schema.
+        unnamed = {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
+        }
+        return create_async_engine(bare, poolclass=NullPool, connect_args={**arguments, **unnamed})
+
+    def before_upgrade(self, connection: Connection) -> None:
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        connection.rollback()
+        if encoding != "UTF8":
+            raise DatabaseError(
+                f"{self.name}: the database has the encoding {encoding}, rowlock needs UTF8"
+            )
+
+    def after_upgrade(self, connection: Connection) -> None:
+        rebuild_invalid(connection)
+
+    def damage(self, connection: Connection) -> list[str]:
+        return [
+            f"index {name} is not valid: upgrade builds it anew"
+            for name in invalid_indexes(connection)
+        ]
+
+
+def _to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 async def exclusively(
@@ -208,14 +289,6 @@ def _told(row: Any) -> str:
             "since " + ("?" if since is None else f"{since:%Y-%m-%d %H:%M:%S%z}"),
         ]
     )
-
-
-def need_utf8(connection: Connection, name: str) -> None:
-    """Raise DatabaseError for a database that cannot store every character."""
-    encoding = connection.scalar(text("SHOW server_encoding"))
-    connection.rollback()
-    if encoding != "UTF8":
-        raise DatabaseError(f"{name}: the database has the encoding {encoding}, rowlock needs UTF8")
 
 
 def invalid_indexes(connection: Connection) -> list[str]:
