@@ -21,7 +21,7 @@ from rowlock import DatabaseUnavailableError, ScheduledTaskTime, TaskQueue, Task
 from rowlock._instants import to_milliseconds
 from rowlock._scheduling.calls import Calls
 from rowlock._store.database import Operation, T
-from rowlock._store.schedule_rows import RowStatements
+from rowlock._store.schedule_rows import ScheduleRowStatements
 from rowlock._store.schedules import Added, NewSchedule, Schedules
 from rowlock._store.sql import Dialect, Statement
 from rowlock._store.triggers import Advance, Triggers, TriggerStatements
@@ -70,13 +70,13 @@ async def run(arguments: argparse.Namespace) -> None:
 
 def no_compare_and_set() -> None:
     """Read the due rows without a lock, before the transaction; write whatever the token is."""
-    build, build_rows = TriggerStatements.__init__, RowStatements.__init__
+    build, build_rows = TriggerStatements.__init__, ScheduleRowStatements.__init__
 
     def unlocked(self: TriggerStatements, dialect: Dialect) -> None:
         build(self, dialect)
         self.due.sql = self.due.sql.replace(" FOR UPDATE SKIP LOCKED", "")
 
-    def uncompared(self: RowStatements, dialect: Dialect) -> None:
+    def uncompared(self: ScheduleRowStatements, dialect: Dialect) -> None:
         build_rows(self, dialect)
         write, found, compared = self.write.sql.partition(" AND rowlock_scheduled_task.token = ")
         assert found
@@ -103,7 +103,7 @@ def no_compare_and_set() -> None:
         return await self._database.transaction(rest(advancing, rows))
 
     patch(TriggerStatements, "__init__", unlocked)
-    patch(RowStatements, "__init__", uncompared)
+    patch(ScheduleRowStatements, "__init__", uncompared)
     patch(Schedules, "add", persist)
     patch(Triggers, "advance", advance)
 

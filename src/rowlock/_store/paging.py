@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, bindparam, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Text,
+    bindparam,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 
 from rowlock._ids import FIRST_ID, LAST_ID, as_id
 from rowlock._instants import from_microseconds, to_microseconds
@@ -156,10 +165,13 @@ class PageStatements(Statements):
             ranges.append(part.limit(bindparam("limit", type_=Integer)))
         if len(ranges) == 1:
             return self._dialect.statement(ranges[0])
-        merged = union_all(*(select(part.subquery()) for part in ranges)).subquery()
-        keys = [merged.c[name] for name in order]
+        # Neither database takes a LIMIT for a part of a union, but for a subquery.
+        every: ColumnElement[Any] = literal_column("*")
+        merged = union_all(*(select(every).select_from(part.subquery()) for part in ranges))
+        keys = [literal_column(name) for name in order]
         return self._dialect.statement(
-            select(merged)
+            select(every)
+            .select_from(merged.subquery())
             .order_by(*(key.desc() if descending else key for key in keys))
             .limit(bindparam("limit", type_=Integer))
         )

@@ -116,7 +116,7 @@ def with_instant(dialect: Dialect) -> Select[Any]:
     return select(*COLUMNS, dialect.now.label("now"))
 
 
-class RowStatements(Statements):
+class ScheduleRowStatements(Statements):
     """The statements."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -147,7 +147,7 @@ class ScheduleRows:
 
     def __init__(self, database: Database) -> None:
         self._codec = database.codec
-        self._sql = RowStatements.of(database.dialect)
+        self._sql = ScheduleRowStatements.of(database.dialect)
 
     def found(
         self, schedule_id: str, now: datetime | None

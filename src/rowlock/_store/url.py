@@ -1,4 +1,8 @@
-"""The database URL: one rule for the queue, the migrations and the command line."""
+"""The database URL: one rule for the queue, the migrations and the command line.
+
+What a URL may hold depends on its backend, so that is looked at here, by `_names_a_file`; which
+code speaks to a database is chosen in `open` alone.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,7 @@ def async_url(database: str | URL) -> URL:
         raise InvalidArgumentError(f"database: {type(database).__name__} is not a URL; {_ALLOWED}")
     url = database if isinstance(database, URL) else _parsed(database.strip())
     url = url.set(drivername=_driver(url.drivername))
-    if url.get_backend_name() == "sqlite":
+    if _names_a_file(url):
         return _sqlite(url)
     _postgres_url.connecting(url)
     return url
@@ -63,7 +67,7 @@ def async_url(database: str | URL) -> URL:
 
 def connecting(url: URL) -> tuple[URL, dict[str, Any]]:
     """Return what an engine takes for a URL of `async_url`: its own URL, and `connect_args`."""
-    if url.get_backend_name() == "sqlite":
+    if _names_a_file(url):
         return url, {}
     return _postgres_url.connecting(url)
 
@@ -71,7 +75,7 @@ def connecting(url: URL) -> tuple[URL, dict[str, Any]]:
 def shown(url: URL) -> str:
     """Return what messages may say of a URL: no user, password or parameter."""
     bare = URL.create(url.get_backend_name(), database=url.database)
-    if url.get_backend_name() == "sqlite":
+    if _names_a_file(url):
         return bare.render_as_string()
     return _postgres_url.without_password(url, bare=True)
 
@@ -81,7 +85,7 @@ def upgrade_command(url: URL) -> str:
 
     The password is left out; where there is one, what is returned says how to give it.
     """
-    if url.get_backend_name() == "sqlite":
+    if _names_a_file(url):
         whole = url.set(drivername="sqlite", database=_absolute(url)).render_as_string()
         return f"`rowlock db upgrade --database {shlex.quote(whole)}`"
     whole = _postgres_url.without_password(url)
@@ -138,6 +142,10 @@ def _absolute(url: URL) -> str:
     if found is None or os.path.isabs(found[1]):
         return path
     return f"file:{quote(os.path.abspath(unquote(found[1])))}{found[2]}"
+
+
+def _names_a_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
 
 
 def _is_uri(url: URL) -> bool:
