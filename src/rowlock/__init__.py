@@ -27,9 +27,6 @@ from rowlock.models import (
     Duration,
     HandlerOptions,
     NewTask,
-    ScheduledTaskInfo,
-    ScheduledTaskState,
-    ScheduledTaskTime,
     SizeLimits,
     SortDirection,
     SortProperty,
@@ -40,6 +37,7 @@ from rowlock.models import (
     TaskProgress,
     TaskStatus,
 )
+from rowlock.schedule_models import ScheduledTaskInfo, ScheduledTaskState, ScheduledTaskTime
 
 if TYPE_CHECKING:
     from rowlock.queue import TaskQueue

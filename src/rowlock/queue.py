@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import (
@@ -19,6 +17,7 @@ from sqlalchemy.ext.asyncio import (
 
 from rowlock import _arguments as check
 from rowlock._client.new_tasks import new_row, retention
+from rowlock._client.parts import gathered, in_parts
 from rowlock._client.runtime import Runtime
 from rowlock._events import TaskChanged
 from rowlock._executors.handler import Handler
@@ -46,16 +45,9 @@ from rowlock.models import (
     TaskStatus,
 )
 
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
-
 # Of the tasks of a `create_many`, so many are checked before anything is sent, and the rest while
 # PostgreSQL stores what came before.
 _AHEAD = 1000
-# Others may run after so many seconds of it; to send what was checked takes as long again.
-_SLICE = 0.005
 
 
 class TaskQueue:
@@ -366,7 +358,7 @@ class TaskQueue:
         # The ids before any clock is asked: a task is not older than its first change.
         given: deque[NewTask] = deque()
         ids: list[str] = []
-        async for part in _in_parts(tasks):
+        async for part in in_parts(tasks):
             for task in part:
                 if not isinstance(task, NewTask):
                     check.refuse("tasks", task, "NewTask")
@@ -376,11 +368,11 @@ class TaskQueue:
             return []
         has_keys = any(task.key is not None for task in given)
         types: set[str] = set()
-        rows = _in_parts(self._new_rows(given, ids, types))
+        rows = in_parts(self._new_rows(given, ids, types))
         if connection is not None:
-            return await self._create_on(store, connection, await _all(rows))
+            return await self._create_on(store, connection, await gathered(rows))
         if has_keys:
-            ids = await store.tasks.insert_many(await _all(rows))
+            ids = await store.tasks.insert_many(await gathered(rows))
         else:
             first: list[NewRow] = []
             async for checked in rows:
@@ -527,25 +519,3 @@ class TaskQueue:
 
 def _work_of(types: Iterable[str]) -> list[Hint]:
     return [Hint(HintKind.WORK, task_type) for task_type in types]
-
-
-async def _in_parts(items: Iterable[T]) -> AsyncIterator[list[T]]:
-    """Take many items, and let others run after each slice of the time."""
-    left = iter(items)
-    clock = time.perf_counter
-    while True:
-        part: list[T] = []
-        end = clock() + _SLICE
-        for item in left:
-            part.append(item)
-            if clock() > end:
-                break
-        else:
-            yield part
-            return
-        yield part
-        await asyncio.sleep(0)
-
-
-async def _all(parts: AsyncIterator[list[T]]) -> list[T]:
-    return [item async for part in parts for item in part]

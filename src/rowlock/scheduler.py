@@ -22,11 +22,9 @@ from rowlock.errors import InvalidArgumentError
 from rowlock.models import (
     Duration,
     NewTask,
-    ScheduledTaskInfo,
-    ScheduledTaskState,
-    ScheduledTaskTime,
 )
 from rowlock.queue import TaskQueue
+from rowlock.schedule_models import ScheduledTaskInfo, ScheduledTaskState, ScheduledTaskTime
 
 Times = Iterable[ScheduledTaskTime | Mapping[str, Any]]
 

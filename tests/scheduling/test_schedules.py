@@ -18,12 +18,11 @@ from rowlock._store.schedules import NewSchedule, Schedules
 from rowlock._store.store import Store
 from rowlock._store.triggers import CATCH_UP, Advance, CallOutcome, Trigger, Triggers
 from rowlock.models import (
-    ScheduledTaskState,
-    ScheduledTaskTime,
     SortDirection,
     SortProperty,
     Task,
 )
+from rowlock.schedule_models import ScheduledTaskState, ScheduledTaskTime
 from tests.support.stores import START, at, execute, new_row, open_store
 
 MINUTE = 60_000

@@ -23,7 +23,8 @@ from rowlock._times import first, following, instants, is_complete
 
 from rowlock._cron import Cron
 from rowlock._instants import from_milliseconds, to_milliseconds
-from rowlock.models import LAST_INSTANT, MAX_DURATION_MS, ScheduledTaskTime
+from rowlock.models import MAX_DURATION_MS
+from rowlock.schedule_models import LAST_INSTANT, ScheduledTaskTime
 
 SECOND = timedelta(seconds=1)
 DAY = 24 * 60 * 60 * 1000

@@ -55,7 +55,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("rowlock.queue.time", clock)
+    monkeypatch.setattr("rowlock._client.parts.time", clock)
 
     def slow(*arguments: Any) -> Any:
         clock.now += 0.001

@@ -25,7 +25,7 @@ from rowlock._store.store import Store
 from rowlock._store.triggers import CallOutcome, Trigger, Triggers
 from rowlock._store.url import async_url
 from rowlock._worker.triggers import _BATCH
-from rowlock.models import ScheduledTaskTime
+from rowlock.schedule_models import ScheduledTaskTime
 from rowlock.schema import upgrade
 from tests.store import test_explain as explain
 from tests.store.test_explain import MODES, MOST_STEPS, ROWS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 import rowlock
-from rowlock import HandlerOptions, ScheduledTaskTime, models
+from rowlock import HandlerOptions, ScheduledTaskTime, models, schedule_models
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(rowlock.__file__).parent
@@ -125,7 +126,8 @@ def test_what_checkers_are_told_is_what_the_model_takes(model: type[BaseModel]) 
     """Fails where a field is added to the model, and not to the signature beside it."""
     (parts,) = [
         node
-        for node in ast.parse(Path(models.__file__).read_text("utf-8")).body
+        for module in (models, schedule_models)
+        for node in ast.parse(inspect.getsource(module)).body
         if isinstance(node, ast.ClassDef) and node.name == model.__name__
     ]
     (init,) = [

@@ -10,21 +10,20 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from rowlock._demo.files import File, Verdict, check, directly, find_files
 from rowlock._demo.handlers import SETTINGS, TYPE_VARIABLE
+from rowlock._demo.report import Kill, Run, display, report
 from rowlock._store.url import DATABASE_VARIABLE
 from rowlock.errors import InvalidArgumentError, RowlockError
 from rowlock.models import NewTask, Task, TaskStatus
@@ -39,7 +38,6 @@ _END_TIMEOUT = 5.0
 _BATCH = 2000
 _PAGE = 500
 _AT_ONCE = 20
-_SHOWN_PROBLEMS = 10
 _INTERRUPTED = 130
 _ENDED = (TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.CANCELLED)
 _NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
@@ -47,22 +45,6 @@ _NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
 
 class DemoError(RowlockError):
     """The demo did not do what it shows."""
-
-
-@dataclass(slots=True)
-class _Kill:
-    worker: int
-    process: int
-    seconds: float
-    done: int
-    held: set[str]
-
-
-@dataclass(slots=True)
-class _Run:
-    tasks: list[Task] = field(default_factory=list)
-    seconds: float = 0.0
-    kill: _Kill | None = None
 
 
 def demo(
@@ -124,7 +106,7 @@ def _demo(console: Console, folder: Path | None, database: str | None, workers: 
         stage = _Stage(console, url, Path(scratch), workers, shared=database is not None)
         run = asyncio.run(stage.play(files))
         verdict = check({file.path: directly(file) for file in files}, run.tasks)
-    _report(console, folder, run, verdict)
+    report(console, folder, run, verdict)
     return verdict
 
 
@@ -242,7 +224,7 @@ class _Stage:
         self._type = f"demo-{uuid4().hex}"
         self._began = 0.0
 
-    async def play(self, files: Sequence[File]) -> _Run:
+    async def play(self, files: Sequence[File]) -> Run:
         """Run a task for each file, and kill a worker half-way."""
         async with TaskQueue(self._database, **SETTINGS) as queue:
             try:
@@ -265,10 +247,8 @@ class _Stage:
         pids = ", ".join(str(process.popen.pid) for process in processes)
         self._console.print(f"{len(processes)} workers are ready: processes {pids}")
 
-    async def _run(
-        self, queue: TaskQueue, processes: list[_Process], files: Sequence[File]
-    ) -> _Run:
-        run = _Run()
+    async def _run(self, queue: TaskQueue, processes: list[_Process], files: Sequence[File]) -> Run:
+        run = Run()
         self._began = progressed = time.monotonic()
         for start in range(0, len(files), _BATCH):
             await queue.create_many(
@@ -282,7 +262,7 @@ class _Stage:
                 for file in files[start : start + _BATCH]
             )
         done = 0
-        with _display(self._console, len(files)) as show:
+        with display(self._console, len(files)) as show:
             while done < len(files):
                 before, done = done, await self._done(queue)
                 show(done)
@@ -298,7 +278,7 @@ class _Stage:
         run.tasks = await self._tasks(queue)
         return run
 
-    async def _kill_busiest(self, queue: TaskQueue, processes: list[_Process]) -> _Kill | None:
+    async def _kill_busiest(self, queue: TaskQueue, processes: list[_Process]) -> Kill | None:
         with _paused(processes):
             await asyncio.sleep(_SETTLE)
             done = await self._done(queue)
@@ -316,7 +296,7 @@ class _Stage:
             f"worker {victim.number} (process {pid}) killed after {seconds:.2f} s, "
             f"when {done:,} tasks were done; it held {len(held[pid]):,}"
         )
-        return _Kill(victim.number, pid, seconds, done, held[pid])
+        return Kill(victim.number, pid, seconds, done, held[pid])
 
     async def _done(self, queue: TaskQueue) -> int:
         counts = await queue.counts(self._type)
@@ -340,7 +320,7 @@ class _Stage:
             )
 
 
-def _all_alive(processes: list[_Process], kill: _Kill | None = None) -> None:
+def _all_alive(processes: list[_Process], kill: Kill | None = None) -> None:
     for process in processes:
         code = process.popen.poll()
         if code is not None and (kill is None or process.popen.pid != kill.process):
@@ -354,105 +334,3 @@ def _process_of(task: Task) -> int:
 
 
 # What is shown.
-
-
-class _Lines:
-    """Progress for a log: a line for each quarter."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console = console
-        self._total = total
-        self._quarters = 0
-
-    def __call__(self, done: int) -> None:
-        quarters = 4 * done // self._total
-        if quarters > self._quarters:
-            self._quarters = quarters
-            self._console.print(f"{done:,} of {self._total:,} tasks done")
-
-
-class _Bar:
-    """Progress for a terminal."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("tasks", total=total)
-
-    def __call__(self, done: int) -> None:
-        self._progress.update(self._task, completed=done)
-
-
-@contextmanager
-def _display(console: Console, total: int) -> Iterator[_Lines | _Bar]:
-    if not console.is_terminal:
-        yield _Lines(console, total)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield _Bar(progress, total)
-
-
-def _report(console: Console, folder: Path, run: _Run, verdict: Verdict) -> None:
-    console.print(_summary(run))
-    console.print(_slowest(folder, run.tasks))
-    for problem in verdict.problems[:_SHOWN_PROBLEMS]:
-        console.print(f"WRONG: {problem}", markup=False)
-    if len(verdict.problems) > _SHOWN_PROBLEMS:
-        console.print(f"… and {len(verdict.problems) - _SHOWN_PROBLEMS:,} more")
-    if verdict.changed:
-        console.print(f"{len(verdict.changed):,} files changed during the run: not compared")
-    total = verdict.equal + len(verdict.changed) + len(verdict.problems)
-    outcome = "FAILED" if verdict.problems else "passed"
-    console.print(
-        f"check {outcome}: {verdict.equal:,} of {total:,} files have exactly one result, "
-        "equal to the one computed directly"
-    )
-
-
-def _summary(run: _Run) -> Table:
-    table = Table(title="rowlock demo", title_justify="left", show_header=False)
-    table.add_column(min_width=38)
-    table.add_column(justify="right")
-    counts = Counter(task.status for task in run.tasks)
-    for status in TaskStatus:
-        table.add_row(f"status {status}", f"{counts[status]:,}")
-    table.add_section()
-    again = {task.id for task in run.tasks if task.attempt > 1}
-    table.add_row("given to another worker (attempt > 1)", f"{len(again):,}")
-    if run.kill is None:
-        table.add_row("killed worker", "none: the run was too short")
-    else:
-        table.add_row("of these, held by the killed worker", f"{len(again & run.kill.held):,}")
-        table.add_row("killed worker", f"worker {run.kill.worker}, process {run.kill.process}")
-        table.add_row("killed after", f"{run.kill.seconds:.2f} s, {run.kill.done:,} done")
-    table.add_section()
-    if run.kill is not None:
-        rate = run.kill.done / run.kill.seconds
-        table.add_row("throughput until the kill", f"{rate:,.0f} tasks/s")
-    rate = len(run.tasks) / run.seconds
-    table.add_row("throughput, with the wait for the lease", f"{rate:,.0f} tasks/s")
-    table.add_row("whole run", f"{run.seconds:.2f} s")
-    return table
-
-
-def _slowest(folder: Path, tasks: Sequence[Task]) -> Table:
-    table = Table(title="the five slowest files", title_justify="left")
-    for heading in ("ms", "bytes", "lines"):
-        table.add_column(heading, justify="right")
-    table.add_column("file", overflow="fold")
-    measured = [task for task in tasks if task.status is TaskStatus.SUCCESS]
-    measured.sort(key=lambda task: float(task.result["milliseconds"]), reverse=True)
-    for task in measured[:5]:
-        result = task.result
-        table.add_row(
-            f"{result['milliseconds']:.1f}",
-            f"{result['size']:,}",
-            f"{result['lines']:,}",
-            os.path.relpath(task.payload["path"], folder).replace("[", r"\["),
-        )
-    return table

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from rowlock._scheduling.times import StoredTime, first, following
-from rowlock.models import ScheduledTaskTime, TaskStatus
+from rowlock.models import TaskStatus
+from rowlock.schedule_models import ScheduledTaskTime
 
 MISFIRES: Final = ("coalesce", "catch_up", "skip")
 OVERLAPS: Final = ("allow", "skip")

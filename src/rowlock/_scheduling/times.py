@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rowlock._cron import Cron
 from rowlock._instants import from_milliseconds, to_milliseconds
-from rowlock.models import LAST_INSTANT, TAKEN, ScheduledTaskTime
+from rowlock.models import TAKEN
+from rowlock.schedule_models import LAST_INSTANT, ScheduledTaskTime
 
 cron_of = lru_cache(1024)(Cron)
 

@@ -45,7 +45,8 @@ from rowlock._store.schedule_rows import (
 from rowlock._store.sql import Dialect, Statements
 from rowlock._store.tables import scheduled_task, stored_from_batch
 from rowlock._store.templates import template_text
-from rowlock.models import ScheduledTaskState, ScheduledTaskTime, TaskError
+from rowlock.models import TaskError
+from rowlock.schedule_models import ScheduledTaskState, ScheduledTaskTime
 
 
 @dataclass(frozen=True, slots=True)
