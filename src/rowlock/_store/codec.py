@@ -5,14 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from rowlock._json import loads
 from rowlock._rows import TaskRow
+from rowlock._store.tables import JsonType, TimeType, task
 from rowlock.errors import RowUnreadableError
 from rowlock.models import Task, TaskAttempt, TaskError, TaskProgress, TaskStatus
 
 _COMPLETED = (TaskStatus.FAILED, TaskStatus.SUCCESS)
+
+# The fields of a task that are the very values of the columns with their names.
+_AS_STORED: Final = tuple(
+    name
+    for name in Task.model_fields
+    if name in TaskRow._fields
+    and name != "status"
+    and not isinstance(task.c[name].type, TimeType | JsonType)
+)
+_as_stored: Final = attrgetter(*_AS_STORED)
 
 
 class Codec(ABC):
@@ -82,31 +94,25 @@ class Codec(ABC):
     def _task(self, row: TaskRow) -> Task:
         status = TaskStatus(row.status)
         modified = self.from_time(row.date_modified)
-        return Task(
-            id=row.id,
-            type=row.type,
-            thread_id=row.thread_id,
-            retry_interval=row.retry_interval,
-            retries_remaining=row.retries_remaining,
-            date_created=self.from_time(row.date_created),
-            date_modified=modified,
-            date_completed=modified if status in _COMPLETED else None,
-            date_cancelled=modified if status is TaskStatus.CANCELLED else None,
-            date_retain_until=self._time_or_none(row.date_retain_until),
-            status=status,
-            payload=loads(row.payload),
-            result=loads(row.result),
-            error=None if row.error is None else TaskError.model_validate_json(row.error),
-            attempt=row.attempt,
-            priority=row.priority,
-            run_at=self.from_time(row.run_at),
-            key=row.key,
-            progress=None if row.progress is None else TaskProgress(**loads(row.progress)),
-            schedule_id=row.schedule_id,
-            scheduled_for=self._time_or_none(row.scheduled_for),
-            date_started=self._time_or_none(row.date_started),
-            attempts=[self._attempt(entry) for entry in loads(row.attempts) or []],
-        )
+        # With `strict=True`, or as keyword arguments, it would take a fifth longer than by name.
+        values = dict(zip(_AS_STORED, _as_stored(row)))  # noqa: B905
+        values |= {
+            "date_created": self.from_time(row.date_created),
+            "date_modified": modified,
+            "date_completed": modified if status in _COMPLETED else None,
+            "date_cancelled": modified if status is TaskStatus.CANCELLED else None,
+            "date_retain_until": self._time_or_none(row.date_retain_until),
+            "status": status,
+            "payload": loads(row.payload),
+            "result": loads(row.result),
+            "error": None if row.error is None else TaskError.model_validate_json(row.error),
+            "run_at": self.from_time(row.run_at),
+            "progress": None if row.progress is None else TaskProgress(**loads(row.progress)),
+            "scheduled_for": self._time_or_none(row.scheduled_for),
+            "date_started": self._time_or_none(row.date_started),
+            "attempts": [self._attempt(entry) for entry in loads(row.attempts) or []],
+        }
+        return Task.model_validate(values)
 
     def _time_or_none(self, value: Any) -> datetime | None:
         return None if value is None else self.from_time(value)
