@@ -45,7 +45,7 @@ FOREIGN = {
     "zone": times({"cron": "* * * * *", "timezone": "Mars/Olympus"}),
     "misfire": "misfire = 'ask'",
     "overlap": "overlap = 'queue'",
-    "option": """template = '{"priority": 3, "label": "new"}'""",
+    "option": """template = '{"priority": 3, "flavour": "new"}'""",
 }
 foreign = pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys())
 

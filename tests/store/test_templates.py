@@ -42,8 +42,8 @@ def test_a_function_has_none() -> None:
 
 @pytest.mark.parametrize("task_type", ["t", None])
 def test_an_unknown_option_is_left_to_others(task_type: str | None) -> None:
-    with pytest.raises(NotUnderstoodError, match="does not know colour, label"):
-        read_template(task_type, None, '{"label": null, "colour": {}, "priority": "high"}')
+    with pytest.raises(NotUnderstoodError, match="does not know colour, flavour"):
+        read_template(task_type, None, '{"flavour": null, "colour": {}, "priority": "high"}')
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_a_text_that_a_database_would_refuse(
     monkeypatch: pytest.MonkeyPatch, value: Any, fits: bool
 ) -> None:
     # There is no option with a text yet.
-    monkeypatch.setitem(TYPES, "label", TYPES["key"])
-    assert _fits("label", value) is fits
+    monkeypatch.setitem(TYPES, "flavour", TYPES["key"])
+    assert _fits("flavour", value) is fits
 
 
 def test_definitions_are_compared_by_their_options() -> None:
     plain = definition_of_template(None)
     assert definition_of_template("{}") == plain
     assert definition_of_template('{"delay": 0, "retain_for" : -2}') == plain
-    for text in ('{"delay": 1}', '{"label": 1}', "x"):
+    for text in ('{"delay": 1}', '{"flavour": 1}', "x"):
         other = definition_of_template(text)
         assert other != plain
         assert other.keys() == plain.keys()
