@@ -38,7 +38,8 @@ class Results:
 
 def for_future(error: BaseException) -> BaseException:
     """Return what a future can hold in the place of an exception from another thread."""
-    if isinstance(error, StopIteration | asyncio.CancelledError):
+    # Not `isinstance`, which asks an object of another type for its `__class__`: that may raise.
+    if issubclass(type(error), StopIteration | asyncio.CancelledError):
         # A future cannot hold the one, and the other would cancel who waits.
         return RuntimeError(f"the handler raised {class_name(error, 64)}: {message_of(error)}")
     return error
