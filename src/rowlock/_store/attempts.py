@@ -63,7 +63,7 @@ class Finished(NamedTuple):
 
 
 class AttemptStatements(Statements):
-    """The statements."""
+    """What a worker writes of the attempts that it holds, and what it asks."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -128,7 +128,8 @@ class AttemptStatements(Statements):
                     else_=constant(TaskStatus.PENDING),
                 ),
                 thread_id=case((cancelled, task.c.thread_id), else_=literal_column("'0'")),
-                # What was only claimed ahead would push out what failed.
+                # An attempt that was claimed ahead and never begun is not kept: the list is
+                # bounded, and would lose failures to it.
                 attempts=case(
                     (batch.c.begun, attempt_entry(self._dialect, outcome, null())),
                     else_=task.c.attempts,
@@ -155,7 +156,7 @@ class AttemptStatements(Statements):
 
 
 class Attempts:
-    """The operations."""
+    """What a worker does with the attempts that it holds."""
 
     def __init__(self, database: Database, ends: Ends) -> None:
         self._database = database
@@ -195,7 +196,7 @@ class Attempts:
             try:
                 found, waiting = yield from self._on_held(statement, {**common, **batch}, wait)
             except StatementTooSlowError:
-                # What was stored before stays stored.
+                # The statements before this one have committed.
                 unsent.update(o.row.id for o in group)
                 return []
             locked.update(waiting)

@@ -50,7 +50,7 @@ from rowlock._store.sql import (
 from rowlock._store.tables import JsonType, task
 from rowlock.models import MAX_DURATION_MS, Task, TaskAttempt, TaskStatus
 
-# By so many milliseconds at most the tasks of a lost worker are spread.
+# Milliseconds: the retries of a lost worker's tasks are spread over no more than these.
 _MAX_SPREAD = 60_000
 
 FAILED: Final[Mapping[str, TypeEngine[Any]]] = {
@@ -212,7 +212,7 @@ def dropped(dialect: Dialect, batch: FromClause, holder: ColumnElement[Any] = HO
 
 
 class EndStatements(Statements):
-    """Those that are no part of one way to end."""
+    """What is sent beside the statements of attempts and of the sweeper."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.drop_cancelled = dialect.statement(
@@ -281,11 +281,13 @@ class Ends:
         if interval is None:
             interval = self.policy.retry_interval
         elif not isinstance(interval, int) or not 0 <= interval <= MAX_DURATION_MS:
-            # Not of rowlock: an instant that no date can hold would fail its whole batch.
+            # rowlock writes no such interval. It gives an instant that no date can hold, and the
+            # statement would fail for the whole batch.
             interval = MAX_DURATION_MS
-        # What failed together, as when a service is away, is not tried again together. What was
-        # lost together even less, and less each time: one of them may be what brings its worker
-        # down, and would take the others with it to the bound.
+        # Tasks that fail together, as when a service is down, are retried over a tenth of the
+        # interval, not at one instant. Tasks that a worker lost together are spread further with
+        # each lost worker: one of them may crash its worker, and the others, if they ran beside
+        # it each time, would reach `max_lost_workers` with it.
         spread = interval / 10
         if outcome.ending.lost:
             spread = min(max(interval, interval * (row.lost_workers + 1)), _MAX_SPREAD)

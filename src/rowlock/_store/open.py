@@ -29,7 +29,7 @@ def checked_engine(engine: AsyncEngine) -> AsyncEngine:
             "allowed are PostgreSQL by asyncpg and SQLite by aiosqlite"
         )
     if None in engine.sync_engine.get_execution_options().get("schema_translate_map", ()):
-        # The statements are compiled once, and go to the driver as they are.
+        # Statements are compiled once in a process, without the engine's options.
         raise InvalidArgumentError(
             "database: an engine whose schema_translate_map renames tables without a schema was "
             "given; give one without it, and name the schema by search_path"
@@ -59,7 +59,7 @@ def migrations_of(database: str | URL | AsyncEngine) -> Migrations:
     if _is_postgresql(url):
         from rowlock._store.postgres.migrate import PostgresMigrations
 
-        # How an engine connects is its own affair.
+        # The engine's own arguments are used, so its URL is not read as libpq would.
         return PostgresMigrations(url, engine)
     from rowlock._store.sqlite.migrate import SqliteMigrations
 
@@ -77,6 +77,6 @@ def _engine_of(database: URL | AsyncEngine, arguments: dict[str, Any]) -> AsyncE
     own = arguments["connect_args"]
     settings = [each["server_settings"] for each in (given, own) if "server_settings" in each]
     if settings:
-        # Of what both name rowlock's own counts.
+        # rowlock's own settings override those of the URL.
         given["server_settings"] = {name: s[name] for s in settings for name in s}
     return create_async_engine(url, **{**arguments, "connect_args": {**own, **given}})

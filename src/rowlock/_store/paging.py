@@ -178,7 +178,7 @@ class PageStatements(Statements):
 
 
 class Pages:
-    """The operation."""
+    """Reads pages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

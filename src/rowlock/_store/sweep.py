@@ -34,7 +34,7 @@ class Swept(NamedTuple):
 
 
 class SweepStatements(Statements):
-    """The statements."""
+    """What the sweeper writes, and what it asks."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -75,7 +75,7 @@ class SweepStatements(Statements):
 
 
 class Sweep:
-    """The operations."""
+    """What the sweeper does."""
 
     def __init__(self, database: Database, ends: Ends) -> None:
         self._database = database

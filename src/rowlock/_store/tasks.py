@@ -57,7 +57,7 @@ _STATUSES = frozenset(TaskStatus)
 
 
 class TaskStatements(Statements):
-    """The statements."""
+    """What clients write of tasks, and what they ask."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -183,7 +183,7 @@ class TaskStatements(Statements):
 
 
 class Tasks:
-    """The operations."""
+    """What clients do with tasks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

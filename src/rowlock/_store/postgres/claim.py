@@ -22,17 +22,18 @@ from rowlock._rows import ClaimedRow, HeldRow, TaskRow
 from rowlock._store.database import MOST_BYTES_OF_A_CLAIM, MOST_OF_A_CLAIM
 from rowlock._store.sql import COLUMNS, TO_RUN, Dialect, Statement, Statements, claimed
 
-# A claim is slow that takes longer than so many seconds, and so many for each row, without the way
-# to the server and back: it may have read far more than it took.
+# Seconds: a claim is slow if it takes longer than the first and the second for each row that it
+# took, the round trip not counted. It has then probably read many dead rows.
 _TOLERATED = 0.015
 _TOLERATED_PER_ROW = 0.0001
-# So many slow claims in succession are slowed by dead rows. A single one may have had to wait for
-# the processor.
+# After so many slow claims in succession dead rows are taken for the cause. A single one may have
+# waited for the processor.
 _SLOW_CLAIMS = 3
-# Claims from the start take a twentieth of the time, if they need not come more often.
+# A slow claim from the start is followed by 19 times its duration without one, so these take a
+# twentieth of the time; but no more than so many seconds pass without one.
 _SPARED = 19
 _LONGEST = 5.0
-# Whoever has more priorities gives each task one of its own.
+# Lanes of a type that are remembered. With more priorities, each task may have one of its own.
 _MOST_LANES = 16
 
 # For each type the priorities that occur are found one by one from the index, each with the first
@@ -65,8 +66,8 @@ _LANES = """
     )
     SELECT * FROM lane)
 """
-# From a subquery the planner does not know what an array holds: it would else plan each claim
-# anew, in the hope of a better plan, which takes as long as to execute it. Arrays travel as texts.
+# In a subquery the planner does not see what an array holds. If it did, it would plan each claim
+# again for the values, which takes as long as to execute it. Arrays are sent as texts.
 _TYPES = """
     (SELECT CAST(CAST(:types AS text) AS text[])), (SELECT CAST(CAST(:wholes AS text) AS boolean[]))
 """
@@ -142,7 +143,7 @@ class ClaimPositions:
         known = self._since
         if self.seconds_to_full_scan() == 0:
             known = {}
-            # Should it not end within the timeout, the next ones go on as before.
+            # Set before it is sent: if it times out, the next claims do not start over too.
             self._spared_until = time.monotonic() + _LONGEST
         lanes = [
             (name, priority, since)
@@ -175,7 +176,7 @@ class ClaimPositions:
             if self._slow < _SLOW_CLAIMS:
                 return
             self._spared_until = time.monotonic() + min(_SPARED * seconds, _LONGEST)
-            # Where the room was filled there may be lanes that were not reached.
+            # A type whose room was filled may have lanes that were not reached.
             taken = Counter(row.type for row in rows)
             filled = len(rows) >= MOST_OF_A_CLAIM
             ignored = {name for name, count in taken.items() if filled or count >= rooms[name]}

@@ -154,7 +154,7 @@ class Connections:
                 except DatabaseUnavailableError:
                     raise
                 except asyncpg.TooManyConnectionsError:
-                    # The server has no more: those that there are have to do.
+                    # max_connections is reached: wait for one of those that are open.
                     if not self._open:
                         raise
             await self._wait(deadline)
@@ -206,7 +206,7 @@ class Connections:
         for _ in range(_MOST_DEAD):
             connection = await _open(self.engine, self._connect_timeout)
             try:
-                # Here it lives as long as the driver's connection, which others borrow, too.
+                # `info` lives as long as the driver's connection, which the pool lends again.
                 fetch: Fetch | None = connection.info.get(_KEY)
                 if fetch is None:
                     fetch = connection.info[_KEY] = Fetch(connection, await driver_of(connection))

@@ -33,7 +33,7 @@ from rowlock.errors import DatabaseError, SchemaError
 # Connections of a worker: claims, finishes, progress, requests to cancel, the sweeper.
 _WORKERS = 5
 
-# A process that is stopped in the midst of it must not hold its locks for ever.
+# A process that is suspended in a transaction must not hold its locks for ever.
 _BEGIN_TOGETHER = f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 
 # Pages are read in the order of an index. A planner with old statistics may believe that few
@@ -56,7 +56,8 @@ class SessionStatements(Statements):
     """What is asked of a database before it is used."""
 
     def __init__(self, dialect: Dialect) -> None:
-        # Always one row. Rows are named by ctid, which only one table gives a meaning.
+        # It returns one row in any case. A claim names rows by ctid, which identifies a row in one
+        # table only, so partitions and children are refused.
         self.look = dialect.statement(
             text(
                 "SELECT current_setting('server_encoding'), CAST(c.relkind AS text),"
@@ -68,7 +69,7 @@ class SessionStatements(Statements):
                 " LEFT JOIN pg_class AS c ON c.oid = found.oid"
             )
         )
-        # A copy of a database has the same oids, but not in the same server.
+        # A restored copy may have the same oids, but its server was not started at the same time.
         self.identity = dialect.statement(
             text(
                 "SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),"

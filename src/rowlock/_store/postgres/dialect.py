@@ -62,8 +62,8 @@ class PostgresDialect(Dialect):
     def batch(
         self, columns: Mapping[str, TypeEngine[Any]], *, skip_locked: bool = False
     ) -> FromClause:
-        # From a subquery the planner does not know how long they are, and expects few rows: what
-        # it then looks up by key it would else find by a scan of the table.
+        # In a subquery the planner does not see how long the arrays are, and expects few rows. It
+        # then looks up tasks by key; for many rows it would scan the table.
         arrays = [
             select(sql_cast(bindparam(f"all_{name}", type_=Text), ARRAY(kind))).scalar_subquery()
             for name, kind in columns.items()
@@ -84,9 +84,9 @@ class PostgresDialect(Dialect):
         return select(*given.c).select_from(given.join(free, true())).subquery("batch")
 
     def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
-        # With an equality a merge join would be possible, for which the planner considers to
-        # read an index from end to end, and believes that costs nothing once the table was
-        # analyzed while it had dead rows only: 60,000 ends took 25 s and not 1.5.
+        # "=" would allow a merge join, which reads an index from end to end. If the table was
+        # analyzed while all its rows were dead, the planner takes that for free: 60,000 ends
+        # took 25 s instead of 1.5.
         return column == any_(array([value]))
 
     def delete(self, batch: FromClause, fence: ColumnElement[bool]) -> Delete:

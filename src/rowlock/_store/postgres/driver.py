@@ -22,14 +22,14 @@ from rowlock._store.postgres.errors import for_operation
 from rowlock._store.sql import Statement
 
 COMMAND_TIMEOUT = 30.0
-# Seconds, at most, before a statement is repeated that met a deadlock or a conflict.
+# Seconds, at most, before a statement is repeated that ended in a deadlock or a conflict.
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
-# A claim skips locked rows, which a stricter isolation would refuse as a conflict.
+# At REPEATABLE READ a claim would fail with a serialization error where it now skips rows.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-# The kernel asks a silent peer after so many seconds, so often again, and gives up what was sent
-# and is not acknowledged after so many milliseconds.
+# The kernel probes a silent peer after 15 s, every 5 s, three times; and gives up after 30 s what
+# was sent and not acknowledged. asyncpg sets none of these.
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
 
@@ -51,7 +51,7 @@ class Fetch:
         self._poll = _poll_of(driver)
         self.seconds = 0.0
         self.idle_since = inf
-        # For statements that are no transaction by the caller's wish.
+        # What begins the transaction of a single statement, behind a pooler.
         self._begin: str | None = None
         self._round_trip = inf
 
@@ -103,7 +103,8 @@ class Fetch:
                 raise StatementTooSlowError(f"PostgreSQL: {error}") from error
             raise
         except TimeoutError as error:
-            # Whether it was done is not known, nor what comes over the connection next.
+            # The server may have done it, and its answer may still arrive: the connection cannot
+            # be used again.
             self.driver.terminate()
             raise StatementTooSlowError(
                 f"PostgreSQL: a statement took longer than {COMMAND_TIMEOUT:g} s"
@@ -114,7 +115,7 @@ class Fetch:
         return rows
 
     def _took(self, seconds: float) -> None:
-        # The quickest one took little more than the way.
+        # The quickest statement so far is taken for the round trip.
         self._round_trip = min(self._round_trip, seconds)
         self.seconds = seconds - self._round_trip
 
@@ -191,8 +192,8 @@ def in_order(statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
 
 def as_array(items: Iterable[Any]) -> str:
     """Return the text of an array."""
-    # As a text: asyncpg asks the server what an array is, on each connection anew, which takes
-    # longer than a claim, and looks at each item whether it is one, too.
+    # As a text. For an array, asyncpg asks each new connection for the type, which takes longer
+    # than a claim, and tests each item for being an array itself.
     return "{" + ",".join([_item(item) for item in items]) + "}"
 
 

@@ -103,7 +103,7 @@ def next_due(types: Sequence[str], now: int) -> Operation[float | None]:
 
 
 def _next_priority(task_type: str, below: int) -> Operation[int | None]:
-    # One by one from the index: a join would let the planner, once it has statistics,
-    # read the whole backlog into a filter of its own.
+    # One lookup for each priority. For a join SQLite, once the table was analyzed, reads the
+    # whole backlog into a Bloom filter.
     rows = yield _SQL.top_priority, {"type": task_type, "below": below}
     return rows[0][0] if rows else None

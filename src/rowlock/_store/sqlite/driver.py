@@ -29,8 +29,8 @@ async def open_driver(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     try:
         return await connection
     except (Exception, asyncio.CancelledError):
-        # The thread of what could not be opened still tells its loop that it has ended, and
-        # nobody else waits for that: a program would end with the traceback of a closed loop.
+        # The thread of a connection that was not opened still reports its end to the loop. If
+        # nobody waited for it, that could come after the loop is closed, with a traceback.
         await asyncio.to_thread(connection._thread.join)
         raise
 
@@ -51,8 +51,8 @@ def run_write(
     try:
         result = run_read(driver, operation, check)
         if abandoned.is_set():
-            # It may have waited long for the lock. What nobody waits for any more is not done:
-            # a claim would leave its tasks with a worker that has stopped.
+            # BEGIN may have waited for seconds, and the caller was cancelled. A claim that
+            # committed now would leave tasks with a worker that has stopped.
             raise asyncio.CancelledError
         driver.execute("COMMIT")
     except BaseException:
@@ -68,14 +68,14 @@ def run_read(driver: sqlite3.Connection, operation: Operation[T], check: Callabl
         statement, parameters = next(operation)
         while True:
             try:
-                # To the end: a RETURNING that is not read through keeps its lock.
+                # fetchall: a RETURNING that is not read to its end keeps its lock.
                 rows = driver.execute(
                     statement.sql, {**parameters, **statement.constants}
                 ).fetchall()
             except sqlite3.Error as error:
                 if "Could not decode" in str(error):
-                    # Of a row that rowlock has not written. From the next time on, which is
-                    # soon where a loop asks, it is shown for the others' sake.
+                    # A row that rowlock has not written holds text that is not UTF-8. From now on
+                    # such bytes are replaced, so that the next statement can read the other rows.
                     driver.text_factory = _legible
                 told = for_operation(error)
                 if told is None:
@@ -84,7 +84,7 @@ def run_read(driver: sqlite3.Connection, operation: Operation[T], check: Callabl
             else:
                 statement, parameters = operation.send(rows)
     except StopIteration as stop:
-        # As late as possible: the COMMIT comes next.
+        # Last, as the COMMIT comes next.
         check()
         value: T = stop.value
         return value
@@ -97,7 +97,8 @@ def _legible(text: bytes) -> str:
 def next_version(
     driver: sqlite3.Connection, seen: int | None, patience: float, is_wanted: Callable[[], bool]
 ) -> int:
-    # It changes with each commit of another connection. Who waits for this one goes first.
+    # data_version changes with each commit of another connection. A writer that waits for this
+    # connection ends the look.
     end = time.monotonic() + patience
     while True:
         (version,) = driver.execute("PRAGMA data_version").fetchone()
@@ -129,7 +130,7 @@ def list_files(driver: sqlite3.Connection) -> list[Any]:
 
 
 def file_id_of(files: Sequence[Any]) -> tuple[int, int] | None:
-    # Of the first, which is the connection's own, and not attached. Without a name in memory.
+    # The first is the main database. In memory it has no path.
     path = files[0][2]
     if not path:
         return None

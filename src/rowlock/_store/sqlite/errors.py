@@ -89,14 +89,15 @@ def _is_of_rowlock(error: BaseException) -> bool:
 
 
 def _is_unavailable(error: BaseException) -> bool:
-    # A file that is no database raises the class itself. What has no code comes from Python.
+    # For a file that is no database sqlite3 raises the base class. An error without a code is
+    # raised by the module itself.
     if isinstance(error, sqlite3.OperationalError):
         return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_ERROR
     return type(error) is sqlite3.DatabaseError
 
 
 def _reason(error: BaseException) -> str:
-    # A trigger may say anything.
+    # The text comes from the trigger, which may quote a row.
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
         return "a trigger raised an error, whose text may quote what is stored"

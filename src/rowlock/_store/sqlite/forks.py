@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from rowlock.errors import EventLoopError
 
-# A fork waits so many seconds for calls to come back, and then goes on without.
+# Seconds that a fork waits for calls into SQLite to return; then it goes on all the same.
 _PATIENCE = 1.0
 
 FileId = tuple[int, int]

@@ -14,13 +14,14 @@ from contextlib import suppress
 
 from rowlock.errors import DatabaseUnavailableError
 
-# SQLite's own default, and what the log is cut to once it starts anew.
+# SQLite's default for wal_autocheckpoint; and journal_size_limit, to which a log that is reset
+# is truncated.
 _AUTOMATIC_PAGES = 1000
 USUAL_BYTES = 4 * 1024 * 1024
-# So many seconds apart the log's length is looked at, and a checkpoint of a pinned log is tried.
+# Seconds between looks at the log's length, and between checkpoints of a log that a reader pins.
 _LOOK = 0.1
 _TRY = 1.0
-# At most this part of the time goes to those.
+# The part of the time that such checkpoints may take.
 _SHARE = 0.05
 
 
@@ -42,7 +43,7 @@ class Checkpoints:
         if now < self._next:
             return
         self._next = now + _LOOK
-        # What was committed stays so, whatever becomes of the checkpoint.
+        # The commit is done; a checkpoint that fails must not make it look failed.
         with suppress(OSError, sqlite3.Error):
             pinned = os.stat(self._log).st_size > 2 * USUAL_BYTES
             if pinned:
@@ -60,5 +61,5 @@ def use_wal(driver: sqlite3.Connection) -> None:
     if mode != "wal":
         raise DatabaseUnavailableError(f"SQLite: journal_mode is {mode}, WAL is needed")
     driver.execute("PRAGMA synchronous = FULL")
-    # A log that starts anew would else stay as long as it ever was.
+    # Otherwise a log that is reset keeps the greatest size that it ever had.
     driver.execute(f"PRAGMA journal_size_limit = {USUAL_BYTES}").fetchone()

@@ -15,19 +15,20 @@ from typing import Protocol
 
 INTERVAL = 0.005
 
-# The first look after a silence lasts so many seconds: a commit soon shows, and no timer of an
-# event loop is so fine.
+# Seconds for which the first look after a silence polls: a commit usually shows within them, and
+# the timers of an event loop are coarser.
 _SPIN = 0.002
-# The pause after it, and the length at which it was the last one; each is twice as long as the
-# one before.
+# Seconds: the pause after the first look, doubled after each further one; after a pause of _LAST
+# or more nothing is looked at until the file is written again.
 _FIRST = 0.001
 _LAST = 0.1
 _REST = 3600.0
 
-# Where writes come so close, and they may be this process's own, the interval is soon enough.
+# Seconds: if the last write was no longer ago, as with this process's own, the first look waits
+# for INTERVAL and does not poll.
 _SILENCE = 0.01
 
-# So often the file is looked at in one pass, and so many seconds may a change of it not show.
+# Looks at the file in one pass; and the seconds for which the file's time may not show a change.
 _GLANCES = 10
 _TICK = 0.02
 
@@ -52,7 +53,7 @@ def watcher_of(file: str, wake: Callable[[], None]) -> Watcher:
         file: the path of the database.
         wake: called in the loop when it is to be asked before its pause is over.
     """
-    # Windows tells the time of a change when a file is closed.
+    # Windows updates the time of a change only when the file is closed.
     if sys.platform == "win32":
         return NoWatcher()
     log = f"{file}-wal"
@@ -63,10 +64,10 @@ def watcher_of(file: str, wake: Callable[[], None]) -> Watcher:
 
 
 class NoWatcher:
-    """What cannot be watched from outside."""
+    """For a file that cannot be watched: the database is asked every INTERVAL."""
 
     async def spin_seconds(self) -> float:
-        """Say once."""
+        """Return 0: look once."""
         return 0.0
 
     def pause(self) -> float:
@@ -78,7 +79,7 @@ class NoWatcher:
 
 
 class InotifyWatcher:
-    """Linux tells of each write, and nothing is done until then.
+    """Sleeps until inotify reports a write to the log.
 
     Raises:
         ImportError: if this is not Linux.
@@ -100,7 +101,7 @@ class InotifyWatcher:
             raise
 
     async def spin_seconds(self) -> float | None:
-        """Say for some time after a silence, then once, and not at all if nothing was written."""
+        """Return _SPIN after a silence, else 0, None if nothing was written."""
         if self._pause == _REST:
             return None
         if self._inotify.read(timeout=0):
@@ -112,7 +113,7 @@ class InotifyWatcher:
         """Return the seconds until the next look, or for ever."""
         pause = self._pause
         self._pause = pause * 2 if pause < _LAST else _REST
-        # Not before: who writes a lot would wake the loop with every page.
+        # Not during short pauses: a writer would wake the loop with each page of the log.
         if pause > INTERVAL:
             self._loop.add_reader(self._inotify.fileno(), self._written)
         return pause
@@ -130,7 +131,7 @@ class InotifyWatcher:
 
 
 class StatWatcher:
-    """Elsewhere the file is looked at."""
+    """Asks for the time and the size of the log every INTERVAL."""
 
     def __init__(self, log: str) -> None:
         self._log = log
@@ -140,7 +141,7 @@ class StatWatcher:
         self._looked = False
 
     async def spin_seconds(self) -> float | None:
-        """Say once where the file has changed lately; watch it for some time until it does."""
+        """Wait up to _GLANCES intervals for a change; return 0 after one, else None."""
         for _ in range(_GLANCES):
             if self._has_changed():
                 self._looked = True
@@ -157,8 +158,8 @@ class StatWatcher:
         now = time.monotonic()
         if glance != self._seen:
             self._seen = glance
-            # Another commit in the same tick of the file system's clock would not be seen. So the
-            # last look is one after it, however late that comes.
+            # Two commits within a tick of the file system's clock show as one change, so the
+            # database is asked once more after the tick.
             self._look_until = now + _TICK
         if self._looked_at >= self._look_until:
             return False
