@@ -60,7 +60,8 @@ def _private() -> Iterator[str]:
     """The private attributes that the source reads of what is not its own."""
     trees = [ast.parse(p.read_text()) for p in Path(rowlock.__file__).parent.rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    own = {"_replace", "_asdict", "_make", "_fields"}  # of a NamedTuple they are public
+    # Of a NamedTuple they are public.
+    own = {"_replace", "_asdict", "_make", "_fields", "_field_defaults"}
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             own.add(node.name)
