@@ -211,7 +211,8 @@ SCRIPTS = {
 def statements(name: str) -> dict[str, Statement]:
     """All that are sent to a database, by name: the very objects that the store has."""
     found: dict[str, Statement] = {}
-    for kind in Statements.__subclasses__():
+    # They are in the order in which modules were imported.
+    for kind in sorted(Statements.__subclasses__(), key=lambda kind: kind.__name__):
         if OTHER_WING[name] in kind.__module__ or not kind.__module__.startswith("rowlock."):
             continue
         group = kind.__name__.removesuffix("Statements").lower()

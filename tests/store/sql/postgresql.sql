@@ -63,292 +63,6 @@ UNLISTEN "rowlock_schedule";
 -- The listener, every ten seconds: is the server the primary?
 SHOW transaction_read_only;
 
--- common.clock
--- The bulk insert and the scheduler ask what time it is; a keep-alive.
--- Index: none.
-SELECT coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()) AS coalesce_1;
-
--- common.revision
--- A queue that opens asks whether the schema is there, and new enough.
--- Index: none.
-SELECT version_num
-FROM rowlock_alembic_version;
-
--- claim.claim
--- A claim with all columns, of tests and of a worker with callbacks.
--- Index: ix_rowlock_task_claim.
-UPDATE rowlock_task
-SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:'holder'::VARCHAR,
-    lease_until=(
-        coalesce(
-            :'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()
-        ) + :'lease'::BIGINT * INTERVAL '1 millisecond'
-    ),
-    date_modified=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()),
-    date_started=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp())
-WHERE ctid = ANY(
-    ARRAY(
-        SELECT taken.ctid
-        FROM (
-            SELECT chosen.ctid,
-                SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
-            FROM unnest(
-                (SELECT CAST(CAST(:'types' AS text) AS text[])),
-                (SELECT CAST(CAST(:'wholes' AS text) AS boolean[])) ,
-                (SELECT CAST(CAST(:'rooms' AS text) AS integer[]))
-            ) AS wanted(type, whole, room)
-            CROSS JOIN LATERAL (
-                SELECT due.ctid, due.bytes
-                FROM (
-                    SELECT r.priority, r.since - INTERVAL '500 ms',
-                        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
-                    FROM unnest(
-                        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
-                        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
-                        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
-                    ) AS r(type, priority, since)
-                    WHERE r.type = wanted.type
-                    UNION ALL (
-                        WITH RECURSIVE lane(priority, run_at, id) AS (
-                            (
-                                SELECT k.priority, k.run_at, k.id
-                                FROM rowlock_task k
-                                WHERE wanted.whole AND k.status = 'pending'
-                                    AND k.type = wanted.type
-                                ORDER BY k.priority DESC, k.run_at, k.id
-                                LIMIT 1
-                            )
-                            UNION ALL
-                            SELECT below.*
-                            FROM lane
-                            CROSS JOIN LATERAL (
-                                SELECT k.priority, k.run_at, k.id
-                                FROM rowlock_task k
-                                WHERE k.status = 'pending' AND k.type = wanted.type
-                                    AND k.priority < lane.priority
-                                ORDER BY k.priority DESC, k.run_at, k.id
-                                LIMIT 1
-                            ) AS below
-                        )
-                        SELECT *
-                        FROM lane
-                    )
-                ) AS lane(priority, run_at, id)
-                CROSS JOIN LATERAL (
-                    SELECT k.ctid, COALESCE(octet_length(CAST(k.payload AS text)), 0) AS bytes
-                    FROM rowlock_task k
-                    WHERE k.status = 'pending' AND k.type = wanted.type
-                        AND k.priority = lane.priority AND k.attempt < 2147483647
-                        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
-                        AND k.run_at <= COALESCE(
-                            CAST(:'now' AS timestamptz), statement_timestamp()
-                        )
-                    ORDER BY k.run_at, k.id
-                    LIMIT 1000
-                    FOR UPDATE SKIP LOCKED
-                ) AS due
-                LIMIT wanted.room
-            ) AS chosen
-            LIMIT 1000
-        ) AS taken
-        WHERE taken.before < 16777216
-    )
-)
-RETURNING rowlock_task.id, rowlock_task.type, rowlock_task.attempt,
-    CAST(rowlock_task.payload AS TEXT) AS payload, rowlock_task.retries_remaining,
-    rowlock_task.retain_for, rowlock_task.retry_interval, rowlock_task.lost_workers,
-    rowlock_task.priority, rowlock_task.run_at, CAST(rowlock_task.progress AS TEXT) AS progress,
-    rowlock_task.schedule_id, rowlock_task.scheduled_for, rowlock_task.status,
-    rowlock_task.thread_id, rowlock_task.date_created, rowlock_task.date_modified,
-    rowlock_task.date_retain_until, rowlock_task.key,
-    CAST(rowlock_task.result AS TEXT) AS result, CAST(rowlock_task.error AS TEXT) AS error,
-    rowlock_task.cancel_requested, rowlock_task.date_started,
-    CAST(rowlock_task.attempts AS TEXT) AS attempts;
-
--- claim.claim_to_run
--- A worker's claim: what it takes to run the tasks.
--- Index: ix_rowlock_task_claim.
-UPDATE rowlock_task
-SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:'holder'::VARCHAR,
-    lease_until=(
-        coalesce(
-            :'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()
-        ) + :'lease'::BIGINT * INTERVAL '1 millisecond'
-    ),
-    date_modified=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()),
-    date_started=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp())
-WHERE ctid = ANY(
-    ARRAY(
-        SELECT taken.ctid
-        FROM (
-            SELECT chosen.ctid,
-                SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
-            FROM unnest(
-                (SELECT CAST(CAST(:'types' AS text) AS text[])),
-                (SELECT CAST(CAST(:'wholes' AS text) AS boolean[])) ,
-                (SELECT CAST(CAST(:'rooms' AS text) AS integer[]))
-            ) AS wanted(type, whole, room)
-            CROSS JOIN LATERAL (
-                SELECT due.ctid, due.bytes
-                FROM (
-                    SELECT r.priority, r.since - INTERVAL '500 ms',
-                        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
-                    FROM unnest(
-                        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
-                        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
-                        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
-                    ) AS r(type, priority, since)
-                    WHERE r.type = wanted.type
-                    UNION ALL (
-                        WITH RECURSIVE lane(priority, run_at, id) AS (
-                            (
-                                SELECT k.priority, k.run_at, k.id
-                                FROM rowlock_task k
-                                WHERE wanted.whole AND k.status = 'pending'
-                                    AND k.type = wanted.type
-                                ORDER BY k.priority DESC, k.run_at, k.id
-                                LIMIT 1
-                            )
-                            UNION ALL
-                            SELECT below.*
-                            FROM lane
-                            CROSS JOIN LATERAL (
-                                SELECT k.priority, k.run_at, k.id
-                                FROM rowlock_task k
-                                WHERE k.status = 'pending' AND k.type = wanted.type
-                                    AND k.priority < lane.priority
-                                ORDER BY k.priority DESC, k.run_at, k.id
-                                LIMIT 1
-                            ) AS below
-                        )
-                        SELECT *
-                        FROM lane
-                    )
-                ) AS lane(priority, run_at, id)
-                CROSS JOIN LATERAL (
-                    SELECT k.ctid, COALESCE(octet_length(CAST(k.payload AS text)), 0) AS bytes
-                    FROM rowlock_task k
-                    WHERE k.status = 'pending' AND k.type = wanted.type
-                        AND k.priority = lane.priority AND k.attempt < 2147483647
-                        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
-                        AND k.run_at <= COALESCE(
-                            CAST(:'now' AS timestamptz), statement_timestamp()
-                        )
-                    ORDER BY k.run_at, k.id
-                    LIMIT 1000
-                    FOR UPDATE SKIP LOCKED
-                ) AS due
-                LIMIT wanted.room
-            ) AS chosen
-            LIMIT 1000
-        ) AS taken
-        WHERE taken.before < 16777216
-    )
-)
-RETURNING rowlock_task.id, rowlock_task.type, rowlock_task.attempt,
-    CAST(rowlock_task.payload AS TEXT) AS payload, rowlock_task.retries_remaining,
-    rowlock_task.retain_for, rowlock_task.retry_interval, rowlock_task.lost_workers,
-    rowlock_task.priority, rowlock_task.run_at, CAST(rowlock_task.progress AS TEXT) AS progress,
-    rowlock_task.schedule_id, rowlock_task.scheduled_for;
-
--- claim.next_due
--- A worker that has found nothing: how long it may sleep.
--- Index: ix_rowlock_task_claim.
-SELECT EXTRACT(
-    EPOCH FROM MIN(first.run_at) - COALESCE(CAST(:'now' AS timestamptz), statement_timestamp())
-)::float8
-FROM unnest(
-    (SELECT CAST(CAST(:'types' AS text) AS text[])),
-    (SELECT CAST(CAST(:'wholes' AS text) AS boolean[]))
-) AS wanted(type, whole)
-CROSS JOIN LATERAL (
-    SELECT r.priority, r.since - INTERVAL '500 ms',
-        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
-    FROM unnest(
-        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
-        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
-        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
-    ) AS r(type, priority, since)
-    WHERE r.type = wanted.type
-    UNION ALL (
-        WITH RECURSIVE lane(priority, run_at, id) AS (
-            (
-                SELECT k.priority, k.run_at, k.id
-                FROM rowlock_task k
-                WHERE wanted.whole AND k.status = 'pending' AND k.type = wanted.type
-                ORDER BY k.priority DESC, k.run_at, k.id
-                LIMIT 1
-            )
-            UNION ALL
-            SELECT below.*
-            FROM lane
-            CROSS JOIN LATERAL (
-                SELECT k.priority, k.run_at, k.id
-                FROM rowlock_task k
-                WHERE k.status = 'pending' AND k.type = wanted.type
-                    AND k.priority < lane.priority
-                ORDER BY k.priority DESC, k.run_at, k.id
-                LIMIT 1
-            ) AS below
-        )
-        SELECT *
-        FROM lane
-    )
-) AS lane(priority, run_at, id)
-CROSS JOIN LATERAL (
-    SELECT k.run_at
-    FROM rowlock_task k
-    WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
-        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
-    ORDER BY k.run_at, k.id
-    LIMIT 1
-) AS first;
-
--- listen.notify_on
--- The same in a transaction of the caller's.
--- Index: none.
-SELECT pg_notify(channel, hint)
-FROM unnest(
-    CAST(CAST(:'channels' AS text) AS text[]), CAST(CAST(:'hints' AS text) AS text[])
-) AS sent (channel, hint);
-
--- listen.notify
--- A hint that tasks, cancellations or scheduled tasks are there.
--- Index: none.
-SELECT pg_notify(channel, hint), set_config('synchronous_commit', 'off', true)
-FROM unnest(
-    CAST(CAST(:'channels' AS text) AS text[]), CAST(CAST(:'hints' AS text) AS text[])
-) AS sent (channel, hint);
-
--- session.look
--- A queue that opens: where the table is, and whether it can be used.
--- Index: none.
-SELECT current_setting('server_encoding'), CAST(c.relkind AS text),
-    EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),
-    (
-        SELECT string_agg(quote_ident(n.nspname), ', ')
-        FROM pg_class AS k
-        JOIN pg_namespace AS n ON n.oid = k.relnamespace
-        WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p')
-    )
-FROM (SELECT to_regclass('rowlock_task') AS oid) AS found
-LEFT JOIN pg_class AS c ON c.oid = found.oid;
-
--- session.identity
--- For a connection of the caller's: whose database it finds.
--- Index: none.
-SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),
-    CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)
-FROM pg_database
-WHERE datname = current_database();
-
--- end.drop_cancelled
--- After a failure or a release: remove a task that turned out to be cancelled.
--- Index: rowlock_task_pkey or ix_rowlock_task_status_id.
-DELETE FROM rowlock_task
-WHERE rowlock_task.id = :'id'::UUID AND rowlock_task.status = 'cancelled'
-    AND rowlock_task.retain_for IN (0, -2);
-
 -- attempt.succeed
 -- A worker's finishes, those that succeeded.
 -- Index: rowlock_task_pkey.
@@ -1036,6 +750,456 @@ WHERE rowlock_task.id = ANY (ARRAY[batch.id]) AND rowlock_task.attempt = batch.a
     AND rowlock_task.thread_id = :'holder'::VARCHAR AND rowlock_task.lease_until IS NOT NULL
     AND rowlock_task.cancel_requested IS NOT NULL;
 
+-- claim.claim
+-- A claim with all columns, of tests and of a worker with callbacks.
+-- Index: ix_rowlock_task_claim.
+UPDATE rowlock_task
+SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:'holder'::VARCHAR,
+    lease_until=(
+        coalesce(
+            :'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()
+        ) + :'lease'::BIGINT * INTERVAL '1 millisecond'
+    ),
+    date_modified=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()),
+    date_started=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp())
+WHERE ctid = ANY(
+    ARRAY(
+        SELECT taken.ctid
+        FROM (
+            SELECT chosen.ctid,
+                SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
+            FROM unnest(
+                (SELECT CAST(CAST(:'types' AS text) AS text[])),
+                (SELECT CAST(CAST(:'wholes' AS text) AS boolean[])) ,
+                (SELECT CAST(CAST(:'rooms' AS text) AS integer[]))
+            ) AS wanted(type, whole, room)
+            CROSS JOIN LATERAL (
+                SELECT due.ctid, due.bytes
+                FROM (
+                    SELECT r.priority, r.since - INTERVAL '500 ms',
+                        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
+                    FROM unnest(
+                        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
+                        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
+                        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
+                    ) AS r(type, priority, since)
+                    WHERE r.type = wanted.type
+                    UNION ALL (
+                        WITH RECURSIVE lane(priority, run_at, id) AS (
+                            (
+                                SELECT k.priority, k.run_at, k.id
+                                FROM rowlock_task k
+                                WHERE wanted.whole AND k.status = 'pending'
+                                    AND k.type = wanted.type
+                                ORDER BY k.priority DESC, k.run_at, k.id
+                                LIMIT 1
+                            )
+                            UNION ALL
+                            SELECT below.*
+                            FROM lane
+                            CROSS JOIN LATERAL (
+                                SELECT k.priority, k.run_at, k.id
+                                FROM rowlock_task k
+                                WHERE k.status = 'pending' AND k.type = wanted.type
+                                    AND k.priority < lane.priority
+                                ORDER BY k.priority DESC, k.run_at, k.id
+                                LIMIT 1
+                            ) AS below
+                        )
+                        SELECT *
+                        FROM lane
+                    )
+                ) AS lane(priority, run_at, id)
+                CROSS JOIN LATERAL (
+                    SELECT k.ctid, COALESCE(octet_length(CAST(k.payload AS text)), 0) AS bytes
+                    FROM rowlock_task k
+                    WHERE k.status = 'pending' AND k.type = wanted.type
+                        AND k.priority = lane.priority AND k.attempt < 2147483647
+                        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
+                        AND k.run_at <= COALESCE(
+                            CAST(:'now' AS timestamptz), statement_timestamp()
+                        )
+                    ORDER BY k.run_at, k.id
+                    LIMIT 1000
+                    FOR UPDATE SKIP LOCKED
+                ) AS due
+                LIMIT wanted.room
+            ) AS chosen
+            LIMIT 1000
+        ) AS taken
+        WHERE taken.before < 16777216
+    )
+)
+RETURNING rowlock_task.id, rowlock_task.type, rowlock_task.attempt,
+    CAST(rowlock_task.payload AS TEXT) AS payload, rowlock_task.retries_remaining,
+    rowlock_task.retain_for, rowlock_task.retry_interval, rowlock_task.lost_workers,
+    rowlock_task.priority, rowlock_task.run_at, CAST(rowlock_task.progress AS TEXT) AS progress,
+    rowlock_task.schedule_id, rowlock_task.scheduled_for, rowlock_task.status,
+    rowlock_task.thread_id, rowlock_task.date_created, rowlock_task.date_modified,
+    rowlock_task.date_retain_until, rowlock_task.key,
+    CAST(rowlock_task.result AS TEXT) AS result, CAST(rowlock_task.error AS TEXT) AS error,
+    rowlock_task.cancel_requested, rowlock_task.date_started,
+    CAST(rowlock_task.attempts AS TEXT) AS attempts;
+
+-- claim.claim_to_run
+-- A worker's claim: what it takes to run the tasks.
+-- Index: ix_rowlock_task_claim.
+UPDATE rowlock_task
+SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:'holder'::VARCHAR,
+    lease_until=(
+        coalesce(
+            :'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()
+        ) + :'lease'::BIGINT * INTERVAL '1 millisecond'
+    ),
+    date_modified=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()),
+    date_started=coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp())
+WHERE ctid = ANY(
+    ARRAY(
+        SELECT taken.ctid
+        FROM (
+            SELECT chosen.ctid,
+                SUM(chosen.bytes) OVER (ROWS UNBOUNDED PRECEDING) - chosen.bytes AS before
+            FROM unnest(
+                (SELECT CAST(CAST(:'types' AS text) AS text[])),
+                (SELECT CAST(CAST(:'wholes' AS text) AS boolean[])) ,
+                (SELECT CAST(CAST(:'rooms' AS text) AS integer[]))
+            ) AS wanted(type, whole, room)
+            CROSS JOIN LATERAL (
+                SELECT due.ctid, due.bytes
+                FROM (
+                    SELECT r.priority, r.since - INTERVAL '500 ms',
+                        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
+                    FROM unnest(
+                        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
+                        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
+                        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
+                    ) AS r(type, priority, since)
+                    WHERE r.type = wanted.type
+                    UNION ALL (
+                        WITH RECURSIVE lane(priority, run_at, id) AS (
+                            (
+                                SELECT k.priority, k.run_at, k.id
+                                FROM rowlock_task k
+                                WHERE wanted.whole AND k.status = 'pending'
+                                    AND k.type = wanted.type
+                                ORDER BY k.priority DESC, k.run_at, k.id
+                                LIMIT 1
+                            )
+                            UNION ALL
+                            SELECT below.*
+                            FROM lane
+                            CROSS JOIN LATERAL (
+                                SELECT k.priority, k.run_at, k.id
+                                FROM rowlock_task k
+                                WHERE k.status = 'pending' AND k.type = wanted.type
+                                    AND k.priority < lane.priority
+                                ORDER BY k.priority DESC, k.run_at, k.id
+                                LIMIT 1
+                            ) AS below
+                        )
+                        SELECT *
+                        FROM lane
+                    )
+                ) AS lane(priority, run_at, id)
+                CROSS JOIN LATERAL (
+                    SELECT k.ctid, COALESCE(octet_length(CAST(k.payload AS text)), 0) AS bytes
+                    FROM rowlock_task k
+                    WHERE k.status = 'pending' AND k.type = wanted.type
+                        AND k.priority = lane.priority AND k.attempt < 2147483647
+                        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
+                        AND k.run_at <= COALESCE(
+                            CAST(:'now' AS timestamptz), statement_timestamp()
+                        )
+                    ORDER BY k.run_at, k.id
+                    LIMIT 1000
+                    FOR UPDATE SKIP LOCKED
+                ) AS due
+                LIMIT wanted.room
+            ) AS chosen
+            LIMIT 1000
+        ) AS taken
+        WHERE taken.before < 16777216
+    )
+)
+RETURNING rowlock_task.id, rowlock_task.type, rowlock_task.attempt,
+    CAST(rowlock_task.payload AS TEXT) AS payload, rowlock_task.retries_remaining,
+    rowlock_task.retain_for, rowlock_task.retry_interval, rowlock_task.lost_workers,
+    rowlock_task.priority, rowlock_task.run_at, CAST(rowlock_task.progress AS TEXT) AS progress,
+    rowlock_task.schedule_id, rowlock_task.scheduled_for;
+
+-- claim.next_due
+-- A worker that has found nothing: how long it may sleep.
+-- Index: ix_rowlock_task_claim.
+SELECT EXTRACT(
+    EPOCH FROM MIN(first.run_at) - COALESCE(CAST(:'now' AS timestamptz), statement_timestamp())
+)::float8
+FROM unnest(
+    (SELECT CAST(CAST(:'types' AS text) AS text[])),
+    (SELECT CAST(CAST(:'wholes' AS text) AS boolean[]))
+) AS wanted(type, whole)
+CROSS JOIN LATERAL (
+    SELECT r.priority, r.since - INTERVAL '500 ms',
+        CAST('00000000-0000-0000-0000-000000000000' AS uuid)
+    FROM unnest(
+        (SELECT CAST(CAST(:'lane_types' AS text) AS text[])),
+        (SELECT CAST(CAST(:'lane_priorities' AS text) AS integer[])),
+        (SELECT CAST(CAST(:'lane_sinces' AS text) AS timestamptz[]))
+    ) AS r(type, priority, since)
+    WHERE r.type = wanted.type
+    UNION ALL (
+        WITH RECURSIVE lane(priority, run_at, id) AS (
+            (
+                SELECT k.priority, k.run_at, k.id
+                FROM rowlock_task k
+                WHERE wanted.whole AND k.status = 'pending' AND k.type = wanted.type
+                ORDER BY k.priority DESC, k.run_at, k.id
+                LIMIT 1
+            )
+            UNION ALL
+            SELECT below.*
+            FROM lane
+            CROSS JOIN LATERAL (
+                SELECT k.priority, k.run_at, k.id
+                FROM rowlock_task k
+                WHERE k.status = 'pending' AND k.type = wanted.type
+                    AND k.priority < lane.priority
+                ORDER BY k.priority DESC, k.run_at, k.id
+                LIMIT 1
+            ) AS below
+        )
+        SELECT *
+        FROM lane
+    )
+) AS lane(priority, run_at, id)
+CROSS JOIN LATERAL (
+    SELECT k.run_at
+    FROM rowlock_task k
+    WHERE k.status = 'pending' AND k.type = wanted.type AND k.priority = lane.priority
+        AND (k.run_at, k.id) >= (lane.run_at, lane.id)
+    ORDER BY k.run_at, k.id
+    LIMIT 1
+) AS first;
+
+-- common.clock
+-- The bulk insert and the scheduler ask what time it is; a keep-alive.
+-- Index: none.
+SELECT coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()) AS coalesce_1;
+
+-- common.revision
+-- A queue that opens asks whether the schema is there, and new enough.
+-- Index: none.
+SELECT version_num
+FROM rowlock_alembic_version;
+
+-- end.drop_cancelled
+-- After a failure or a release: remove a task that turned out to be cancelled.
+-- Index: rowlock_task_pkey or ix_rowlock_task_status_id.
+DELETE FROM rowlock_task
+WHERE rowlock_task.id = :'id'::UUID AND rowlock_task.status = 'cancelled'
+    AND rowlock_task.retain_for IN (0, -2);
+
+-- listen.notify_on
+-- The same in a transaction of the caller's.
+-- Index: none.
+SELECT pg_notify(channel, hint)
+FROM unnest(
+    CAST(CAST(:'channels' AS text) AS text[]), CAST(CAST(:'hints' AS text) AS text[])
+) AS sent (channel, hint);
+
+-- listen.notify
+-- A hint that tasks, cancellations or scheduled tasks are there.
+-- Index: none.
+SELECT pg_notify(channel, hint), set_config('synchronous_commit', 'off', true)
+FROM unnest(
+    CAST(CAST(:'channels' AS text) AS text[]), CAST(CAST(:'hints' AS text) AS text[])
+) AS sent (channel, hint);
+
+-- schedulerow.get
+-- `add_task`, `pause_task`, `resume_task`, `trigger_task`: one row, locked.
+-- Index: rowlock_scheduled_task_pkey.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason,
+    coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()) AS now
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :'id'::VARCHAR
+FOR UPDATE;
+
+-- schedulerow.write
+-- Each change of a scheduled task: compare and set.
+-- Index: rowlock_scheduled_task_pkey.
+UPDATE rowlock_scheduled_task
+SET token=batch.new_token, times=CAST(batch.times AS JSON), next_trigger=batch.next_trigger,
+    paused_since=batch.paused_since, misfire=batch.misfire, overlap=batch.overlap,
+    task_type=batch.task_type, payload=CAST(batch.payload AS JSON),
+    last_trigger=batch.last_trigger, last_outcome=batch.last_outcome,
+    last_error=CAST(batch.last_error AS JSON), last_task_id=batch.last_task_id,
+    last_skip=batch.last_skip, last_skip_reason=batch.last_skip_reason,
+    misfire_grace=batch.misfire_grace, template=CAST(batch.template AS JSON)
+FROM unnest(
+    (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
+    (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2),
+    (SELECT CAST(:'all_times'::VARCHAR AS TEXT[]) AS anon_3),
+    (SELECT CAST(:'all_next_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_4),
+    (SELECT CAST(:'all_paused_since'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_5),
+    (SELECT CAST(:'all_misfire'::VARCHAR AS TEXT[]) AS anon_6),
+    (SELECT CAST(:'all_overlap'::VARCHAR AS TEXT[]) AS anon_7),
+    (SELECT CAST(:'all_task_type'::VARCHAR AS TEXT[]) AS anon_8),
+    (SELECT CAST(:'all_payload'::VARCHAR AS TEXT[]) AS anon_9),
+    (SELECT CAST(:'all_last_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_10),
+    (SELECT CAST(:'all_last_outcome'::VARCHAR AS TEXT[]) AS anon_11),
+    (SELECT CAST(:'all_last_error'::VARCHAR AS TEXT[]) AS anon_12),
+    (SELECT CAST(:'all_last_task_id'::VARCHAR AS UUID[]) AS anon_13),
+    (SELECT CAST(:'all_last_skip'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_14),
+    (SELECT CAST(:'all_last_skip_reason'::VARCHAR AS TEXT[]) AS anon_15),
+    (SELECT CAST(:'all_misfire_grace'::VARCHAR AS BIGINT[]) AS anon_16),
+    (SELECT CAST(:'all_template'::VARCHAR AS TEXT[]) AS anon_17),
+    (SELECT CAST(:'all_new_token'::VARCHAR AS UUID[]) AS anon_18)
+) AS batch(
+    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
+    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
+    misfire_grace, template, new_token
+)
+WHERE rowlock_scheduled_task.id = batch.id AND rowlock_scheduled_task.token = batch.token
+RETURNING rowlock_scheduled_task.id;
+
+-- schedule.insert
+-- `add_task`.
+-- Index: rowlock_scheduled_task_pkey.
+INSERT INTO rowlock_scheduled_task (
+    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
+    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
+    misfire_grace, template
+)
+SELECT batch.id, batch.token, CAST(batch.times AS JSON) AS times, batch.next_trigger,
+    batch.paused_since, batch.misfire, batch.overlap, batch.task_type,
+    CAST(batch.payload AS JSON) AS payload, batch.last_trigger, batch.last_outcome,
+    CAST(batch.last_error AS JSON) AS last_error, batch.last_task_id, batch.last_skip,
+    batch.last_skip_reason, batch.misfire_grace, CAST(batch.template AS JSON) AS template
+FROM unnest(
+    (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
+    (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2),
+    (SELECT CAST(:'all_times'::VARCHAR AS TEXT[]) AS anon_3),
+    (SELECT CAST(:'all_next_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_4),
+    (SELECT CAST(:'all_paused_since'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_5),
+    (SELECT CAST(:'all_misfire'::VARCHAR AS TEXT[]) AS anon_6),
+    (SELECT CAST(:'all_overlap'::VARCHAR AS TEXT[]) AS anon_7),
+    (SELECT CAST(:'all_task_type'::VARCHAR AS TEXT[]) AS anon_8),
+    (SELECT CAST(:'all_payload'::VARCHAR AS TEXT[]) AS anon_9),
+    (SELECT CAST(:'all_last_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_10),
+    (SELECT CAST(:'all_last_outcome'::VARCHAR AS TEXT[]) AS anon_11),
+    (SELECT CAST(:'all_last_error'::VARCHAR AS TEXT[]) AS anon_12),
+    (SELECT CAST(:'all_last_task_id'::VARCHAR AS UUID[]) AS anon_13),
+    (SELECT CAST(:'all_last_skip'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_14),
+    (SELECT CAST(:'all_last_skip_reason'::VARCHAR AS TEXT[]) AS anon_15),
+    (SELECT CAST(:'all_misfire_grace'::VARCHAR AS BIGINT[]) AS anon_16),
+    (SELECT CAST(:'all_template'::VARCHAR AS TEXT[]) AS anon_17)
+) AS batch(
+    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
+    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
+    misfire_grace, template
+)
+WHERE true
+ON CONFLICT (id) DO NOTHING
+RETURNING rowlock_scheduled_task.id;
+
+-- schedule.look
+-- `task_state`.
+-- Index: rowlock_scheduled_task_pkey.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :'id'::VARCHAR;
+
+-- schedule.looks
+-- The scheduler: the rows of its own functions.
+-- Index: rowlock_scheduled_task_pkey.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id IN (
+    SELECT batch.id
+    FROM unnest(
+        (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
+        (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2)
+    ) AS batch(id, token)
+);
+
+-- schedule.times
+-- `tasks_info`; all rows, in the order of ids.
+-- Index: rowlock_scheduled_task_pkey.
+SELECT rowlock_scheduled_task.id, CAST(rowlock_scheduled_task.times AS TEXT) AS times
+FROM rowlock_scheduled_task
+ORDER BY rowlock_scheduled_task.id;
+
+-- schedule.remove
+-- `remove_task`.
+-- Index: rowlock_scheduled_task_pkey.
+DELETE FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :'id'::VARCHAR
+RETURNING rowlock_scheduled_task.id;
+
+-- schedule.remove_others
+-- `only`: what no process adds any more. It reads all rows, which are few.
+-- Index: none.
+DELETE FROM rowlock_scheduled_task
+WHERE substr(rowlock_scheduled_task.id, 1, length(:'prefix'::VARCHAR)) = :'prefix'::VARCHAR
+    AND (
+        rowlock_scheduled_task.id NOT IN (
+            SELECT batch.id
+            FROM unnest(
+                (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
+                (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2)
+            ) AS batch(id, token)
+        )
+    )
+RETURNING rowlock_scheduled_task.id;
+
+-- session.look
+-- A queue that opens: where the table is, and whether it can be used.
+-- Index: none.
+SELECT current_setting('server_encoding'), CAST(c.relkind AS text),
+    EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),
+    (
+        SELECT string_agg(quote_ident(n.nspname), ', ')
+        FROM pg_class AS k
+        JOIN pg_namespace AS n ON n.oid = k.relnamespace
+        WHERE k.relname = 'rowlock_task' AND k.relkind IN ('r', 'p')
+    )
+FROM (SELECT to_regclass('rowlock_task') AS oid) AS found
+LEFT JOIN pg_class AS c ON c.oid = found.oid;
+
+-- session.identity
+-- For a connection of the caller's: whose database it finds.
+-- Index: none.
+SELECT CAST(pg_postmaster_start_time() AS text), CAST(oid AS bigint),
+    CAST(CAST(to_regclass('rowlock_task') AS oid) AS bigint)
+FROM pg_database
+WHERE datname = current_database();
+
 -- sweep.expired
 -- The sweeper: leases that have run out.
 -- Index: ix_rowlock_task_processing.
@@ -1687,170 +1851,6 @@ RETURNING rowlock_task.id, rowlock_task.type, rowlock_task.attempt,
 DELETE FROM rowlock_task
 WHERE rowlock_task.id = :'id'::UUID
 RETURNING rowlock_task.id;
-
--- schedulerow.get
--- `add_task`, `pause_task`, `resume_task`, `trigger_task`: one row, locked.
--- Index: rowlock_scheduled_task_pkey.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason,
-    coalesce(:'now'::TIMESTAMP WITH TIME ZONE, statement_timestamp()) AS now
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :'id'::VARCHAR
-FOR UPDATE;
-
--- schedulerow.write
--- Each change of a scheduled task: compare and set.
--- Index: rowlock_scheduled_task_pkey.
-UPDATE rowlock_scheduled_task
-SET token=batch.new_token, times=CAST(batch.times AS JSON), next_trigger=batch.next_trigger,
-    paused_since=batch.paused_since, misfire=batch.misfire, overlap=batch.overlap,
-    task_type=batch.task_type, payload=CAST(batch.payload AS JSON),
-    last_trigger=batch.last_trigger, last_outcome=batch.last_outcome,
-    last_error=CAST(batch.last_error AS JSON), last_task_id=batch.last_task_id,
-    last_skip=batch.last_skip, last_skip_reason=batch.last_skip_reason,
-    misfire_grace=batch.misfire_grace, template=CAST(batch.template AS JSON)
-FROM unnest(
-    (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
-    (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2),
-    (SELECT CAST(:'all_times'::VARCHAR AS TEXT[]) AS anon_3),
-    (SELECT CAST(:'all_next_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_4),
-    (SELECT CAST(:'all_paused_since'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_5),
-    (SELECT CAST(:'all_misfire'::VARCHAR AS TEXT[]) AS anon_6),
-    (SELECT CAST(:'all_overlap'::VARCHAR AS TEXT[]) AS anon_7),
-    (SELECT CAST(:'all_task_type'::VARCHAR AS TEXT[]) AS anon_8),
-    (SELECT CAST(:'all_payload'::VARCHAR AS TEXT[]) AS anon_9),
-    (SELECT CAST(:'all_last_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_10),
-    (SELECT CAST(:'all_last_outcome'::VARCHAR AS TEXT[]) AS anon_11),
-    (SELECT CAST(:'all_last_error'::VARCHAR AS TEXT[]) AS anon_12),
-    (SELECT CAST(:'all_last_task_id'::VARCHAR AS UUID[]) AS anon_13),
-    (SELECT CAST(:'all_last_skip'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_14),
-    (SELECT CAST(:'all_last_skip_reason'::VARCHAR AS TEXT[]) AS anon_15),
-    (SELECT CAST(:'all_misfire_grace'::VARCHAR AS BIGINT[]) AS anon_16),
-    (SELECT CAST(:'all_template'::VARCHAR AS TEXT[]) AS anon_17),
-    (SELECT CAST(:'all_new_token'::VARCHAR AS UUID[]) AS anon_18)
-) AS batch(
-    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
-    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
-    misfire_grace, template, new_token
-)
-WHERE rowlock_scheduled_task.id = batch.id AND rowlock_scheduled_task.token = batch.token
-RETURNING rowlock_scheduled_task.id;
-
--- schedule.insert
--- `add_task`.
--- Index: rowlock_scheduled_task_pkey.
-INSERT INTO rowlock_scheduled_task (
-    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
-    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
-    misfire_grace, template
-)
-SELECT batch.id, batch.token, CAST(batch.times AS JSON) AS times, batch.next_trigger,
-    batch.paused_since, batch.misfire, batch.overlap, batch.task_type,
-    CAST(batch.payload AS JSON) AS payload, batch.last_trigger, batch.last_outcome,
-    CAST(batch.last_error AS JSON) AS last_error, batch.last_task_id, batch.last_skip,
-    batch.last_skip_reason, batch.misfire_grace, CAST(batch.template AS JSON) AS template
-FROM unnest(
-    (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
-    (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2),
-    (SELECT CAST(:'all_times'::VARCHAR AS TEXT[]) AS anon_3),
-    (SELECT CAST(:'all_next_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_4),
-    (SELECT CAST(:'all_paused_since'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_5),
-    (SELECT CAST(:'all_misfire'::VARCHAR AS TEXT[]) AS anon_6),
-    (SELECT CAST(:'all_overlap'::VARCHAR AS TEXT[]) AS anon_7),
-    (SELECT CAST(:'all_task_type'::VARCHAR AS TEXT[]) AS anon_8),
-    (SELECT CAST(:'all_payload'::VARCHAR AS TEXT[]) AS anon_9),
-    (SELECT CAST(:'all_last_trigger'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_10),
-    (SELECT CAST(:'all_last_outcome'::VARCHAR AS TEXT[]) AS anon_11),
-    (SELECT CAST(:'all_last_error'::VARCHAR AS TEXT[]) AS anon_12),
-    (SELECT CAST(:'all_last_task_id'::VARCHAR AS UUID[]) AS anon_13),
-    (SELECT CAST(:'all_last_skip'::VARCHAR AS TIMESTAMP WITH TIME ZONE[]) AS anon_14),
-    (SELECT CAST(:'all_last_skip_reason'::VARCHAR AS TEXT[]) AS anon_15),
-    (SELECT CAST(:'all_misfire_grace'::VARCHAR AS BIGINT[]) AS anon_16),
-    (SELECT CAST(:'all_template'::VARCHAR AS TEXT[]) AS anon_17)
-) AS batch(
-    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
-    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
-    misfire_grace, template
-)
-WHERE true
-ON CONFLICT (id) DO NOTHING
-RETURNING rowlock_scheduled_task.id;
-
--- schedule.look
--- `task_state`.
--- Index: rowlock_scheduled_task_pkey.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :'id'::VARCHAR;
-
--- schedule.looks
--- The scheduler: the rows of its own functions.
--- Index: rowlock_scheduled_task_pkey.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id IN (
-    SELECT batch.id
-    FROM unnest(
-        (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
-        (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2)
-    ) AS batch(id, token)
-);
-
--- schedule.times
--- `tasks_info`; all rows, in the order of ids.
--- Index: rowlock_scheduled_task_pkey.
-SELECT rowlock_scheduled_task.id, CAST(rowlock_scheduled_task.times AS TEXT) AS times
-FROM rowlock_scheduled_task
-ORDER BY rowlock_scheduled_task.id;
-
--- schedule.remove
--- `remove_task`.
--- Index: rowlock_scheduled_task_pkey.
-DELETE FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :'id'::VARCHAR
-RETURNING rowlock_scheduled_task.id;
-
--- schedule.remove_others
--- `only`: what no process adds any more. It reads all rows, which are few.
--- Index: none.
-DELETE FROM rowlock_scheduled_task
-WHERE substr(rowlock_scheduled_task.id, 1, length(:'prefix'::VARCHAR)) = :'prefix'::VARCHAR
-    AND (
-        rowlock_scheduled_task.id NOT IN (
-            SELECT batch.id
-            FROM unnest(
-                (SELECT CAST(:'all_id'::VARCHAR AS TEXT[]) AS anon_1),
-                (SELECT CAST(:'all_token'::VARCHAR AS UUID[]) AS anon_2)
-            ) AS batch(id, token)
-        )
-    )
-RETURNING rowlock_scheduled_task.id;
 
 -- trigger.next_due
 -- The scheduler: how long it may sleep.

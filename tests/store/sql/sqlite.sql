@@ -40,24 +40,6 @@ PRAGMA wal_autocheckpoint = 0;
 -- When it does no more.
 PRAGMA wal_autocheckpoint = 1000;
 
--- common.clock
--- The bulk insert and the scheduler ask what time it is; a keep-alive.
--- Index: none.
-SELECT :now AS anon_1;
-
--- common.revision
--- A queue that opens asks whether the schema is there, and new enough.
--- Index: none.
-SELECT version_num
-FROM rowlock_alembic_version;
-
--- end.drop_cancelled
--- After a failure or a release: remove a task that turned out to be cancelled.
--- Index: sqlite_autoindex_rowlock_task_1 or ix_rowlock_task_status_id.
-DELETE FROM rowlock_task
-WHERE rowlock_task.id = :id AND rowlock_task.status = 'cancelled'
-    AND rowlock_task.retain_for IN (0, -2);
-
 -- attempt.succeed
 -- A worker's finishes, those that succeeded.
 -- Index: sqlite_autoindex_rowlock_task_1.
@@ -337,6 +319,232 @@ FROM rowlock_task,
 WHERE rowlock_task.id = batch.id AND rowlock_task.attempt = batch.attempt
     AND rowlock_task.thread_id = :holder AND rowlock_task.lease_until IS NOT NULL
     AND rowlock_task.cancel_requested IS NOT NULL;
+
+-- claim.top_priority
+-- A claim, first: the next lower priority of a type.
+-- Index: ix_rowlock_task_claim.
+SELECT priority
+FROM rowlock_task
+WHERE status = 'pending' AND type = :type AND priority < :below
+ORDER BY priority DESC
+LIMIT 1;
+
+-- claim.due
+-- A claim, second: what is due of a type and a priority.
+-- Index: ix_rowlock_task_claim.
+SELECT id, COALESCE(length(CAST(payload AS BLOB)), 0)
+FROM rowlock_task
+WHERE status = 'pending' AND type = :type AND priority = :priority AND run_at <= :now
+    AND attempt < 2147483647
+ORDER BY run_at, id
+LIMIT :room;
+
+-- claim.first_due
+-- A worker that has found nothing: how long it may sleep.
+-- Index: ix_rowlock_task_claim.
+SELECT run_at
+FROM rowlock_task
+WHERE status = 'pending' AND type = :type AND priority = :priority
+ORDER BY run_at
+LIMIT 1;
+
+-- claim.claim
+-- A claim, last, with all columns.
+-- Index: sqlite_autoindex_rowlock_task_1.
+UPDATE rowlock_task
+SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:holder,
+    lease_until=(:now + :lease * 1000), date_modified=:now, date_started=:now
+WHERE rowlock_task.id IN (SELECT item.value FROM json_each(:ids) AS item)
+RETURNING id, type, attempt, CAST(payload AS TEXT) AS payload, retries_remaining, retain_for,
+    retry_interval, lost_workers, priority, run_at, CAST(progress AS TEXT) AS progress,
+    schedule_id, scheduled_for, status, thread_id, date_created, date_modified,
+    date_retain_until, "key", CAST(result AS TEXT) AS result, CAST(error AS TEXT) AS error,
+    cancel_requested, date_started, CAST(attempts AS TEXT) AS attempts;
+
+-- claim.claim_to_run
+-- A claim, last, with what it takes to run the tasks.
+-- Index: sqlite_autoindex_rowlock_task_1.
+UPDATE rowlock_task
+SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:holder,
+    lease_until=(:now + :lease * 1000), date_modified=:now, date_started=:now
+WHERE rowlock_task.id IN (SELECT item.value FROM json_each(:ids) AS item)
+RETURNING id, type, attempt, CAST(payload AS TEXT) AS payload, retries_remaining, retain_for,
+    retry_interval, lost_workers, priority, run_at, CAST(progress AS TEXT) AS progress,
+    schedule_id, scheduled_for;
+
+-- common.clock
+-- The bulk insert and the scheduler ask what time it is; a keep-alive.
+-- Index: none.
+SELECT :now AS anon_1;
+
+-- common.revision
+-- A queue that opens asks whether the schema is there, and new enough.
+-- Index: none.
+SELECT version_num
+FROM rowlock_alembic_version;
+
+-- end.drop_cancelled
+-- After a failure or a release: remove a task that turned out to be cancelled.
+-- Index: sqlite_autoindex_rowlock_task_1 or ix_rowlock_task_status_id.
+DELETE FROM rowlock_task
+WHERE rowlock_task.id = :id AND rowlock_task.status = 'cancelled'
+    AND rowlock_task.retain_for IN (0, -2);
+
+-- schedulerow.get
+-- `add_task`, `pause_task`, `resume_task`, `trigger_task`: one row, locked.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason, :now AS now
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :id;
+
+-- schedulerow.write
+-- Each change of a scheduled task: compare and set.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+UPDATE rowlock_scheduled_task
+SET token=batch.new_token, times=CAST(batch.times AS TEXT), next_trigger=batch.next_trigger,
+    paused_since=batch.paused_since, misfire=batch.misfire, overlap=batch.overlap,
+    task_type=batch.task_type, payload=CAST(batch.payload AS TEXT),
+    last_trigger=batch.last_trigger, last_outcome=batch.last_outcome,
+    last_error=CAST(batch.last_error AS TEXT), last_task_id=batch.last_task_id,
+    last_skip=batch.last_skip, last_skip_reason=batch.last_skip_reason,
+    misfire_grace=batch.misfire_grace, template=CAST(batch.template AS TEXT)
+FROM (
+    SELECT json_extract(item.value, '$.id') AS id, json_extract(item.value, '$.token') AS token,
+        json_extract(item.value, '$.times') AS times,
+        json_extract(item.value, '$.next_trigger') AS next_trigger,
+        json_extract(item.value, '$.paused_since') AS paused_since,
+        json_extract(item.value, '$.misfire') AS misfire,
+        json_extract(item.value, '$.overlap') AS overlap,
+        json_extract(item.value, '$.task_type') AS task_type,
+        json_extract(item.value, '$.payload') AS payload,
+        json_extract(item.value, '$.last_trigger') AS last_trigger,
+        json_extract(item.value, '$.last_outcome') AS last_outcome,
+        json_extract(item.value, '$.last_error') AS last_error,
+        json_extract(item.value, '$.last_task_id') AS last_task_id,
+        json_extract(item.value, '$.last_skip') AS last_skip,
+        json_extract(item.value, '$.last_skip_reason') AS last_skip_reason,
+        json_extract(item.value, '$.misfire_grace') AS misfire_grace,
+        json_extract(item.value, '$.template') AS template,
+        json_extract(item.value, '$.new_token') AS new_token
+    FROM json_each(:batch) AS item
+) AS batch
+WHERE rowlock_scheduled_task.id = batch.id AND rowlock_scheduled_task.token = batch.token
+RETURNING id;
+
+-- schedule.insert
+-- `add_task`.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+INSERT INTO rowlock_scheduled_task (
+    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
+    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
+    misfire_grace, template
+)
+SELECT batch.id, batch.token, CAST(batch.times AS TEXT) AS times, batch.next_trigger,
+    batch.paused_since, batch.misfire, batch.overlap, batch.task_type,
+    CAST(batch.payload AS TEXT) AS payload, batch.last_trigger, batch.last_outcome,
+    CAST(batch.last_error AS TEXT) AS last_error, batch.last_task_id, batch.last_skip,
+    batch.last_skip_reason, batch.misfire_grace, CAST(batch.template AS TEXT) AS template
+FROM (
+    SELECT json_extract(item.value, '$.id') AS id, json_extract(item.value, '$.token') AS token,
+        json_extract(item.value, '$.times') AS times,
+        json_extract(item.value, '$.next_trigger') AS next_trigger,
+        json_extract(item.value, '$.paused_since') AS paused_since,
+        json_extract(item.value, '$.misfire') AS misfire,
+        json_extract(item.value, '$.overlap') AS overlap,
+        json_extract(item.value, '$.task_type') AS task_type,
+        json_extract(item.value, '$.payload') AS payload,
+        json_extract(item.value, '$.last_trigger') AS last_trigger,
+        json_extract(item.value, '$.last_outcome') AS last_outcome,
+        json_extract(item.value, '$.last_error') AS last_error,
+        json_extract(item.value, '$.last_task_id') AS last_task_id,
+        json_extract(item.value, '$.last_skip') AS last_skip,
+        json_extract(item.value, '$.last_skip_reason') AS last_skip_reason,
+        json_extract(item.value, '$.misfire_grace') AS misfire_grace,
+        json_extract(item.value, '$.template') AS template
+    FROM json_each(:batch) AS item
+) AS batch
+WHERE true
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- schedule.look
+-- `task_state`.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :id;
+
+-- schedule.looks
+-- The scheduler: the rows of its own functions.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
+    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
+    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
+    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
+    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
+    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
+    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
+    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
+    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
+    rowlock_scheduled_task.last_skip_reason
+FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id IN (
+    SELECT batch.id
+    FROM (
+        SELECT json_extract(item.value, '$.id') AS id,
+            json_extract(item.value, '$.token') AS token
+        FROM json_each(:batch) AS item
+    ) AS batch
+);
+
+-- schedule.times
+-- `tasks_info`; all rows, in the order of ids.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+SELECT rowlock_scheduled_task.id, CAST(rowlock_scheduled_task.times AS TEXT) AS times
+FROM rowlock_scheduled_task
+ORDER BY rowlock_scheduled_task.id;
+
+-- schedule.remove
+-- `remove_task`.
+-- Index: sqlite_autoindex_rowlock_scheduled_task_1.
+DELETE FROM rowlock_scheduled_task
+WHERE rowlock_scheduled_task.id = :id
+RETURNING id;
+
+-- schedule.remove_others
+-- `only`: what no process adds any more. It reads all rows, which are few.
+-- Index: none.
+DELETE FROM rowlock_scheduled_task
+WHERE substr(rowlock_scheduled_task.id, 1, length(:prefix)) = :prefix
+    AND (
+        rowlock_scheduled_task.id NOT IN (
+            SELECT batch.id
+            FROM (
+                SELECT json_extract(item.value, '$.id') AS id,
+                    json_extract(item.value, '$.token') AS token
+                FROM json_each(:batch) AS item
+            ) AS batch
+        )
+    )
+RETURNING id;
 
 -- sweep.expired
 -- The sweeper: leases that have run out.
@@ -723,162 +931,6 @@ DELETE FROM rowlock_task
 WHERE rowlock_task.id = :id
 RETURNING id;
 
--- schedulerow.get
--- `add_task`, `pause_task`, `resume_task`, `trigger_task`: one row, locked.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason, :now AS now
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :id;
-
--- schedulerow.write
--- Each change of a scheduled task: compare and set.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-UPDATE rowlock_scheduled_task
-SET token=batch.new_token, times=CAST(batch.times AS TEXT), next_trigger=batch.next_trigger,
-    paused_since=batch.paused_since, misfire=batch.misfire, overlap=batch.overlap,
-    task_type=batch.task_type, payload=CAST(batch.payload AS TEXT),
-    last_trigger=batch.last_trigger, last_outcome=batch.last_outcome,
-    last_error=CAST(batch.last_error AS TEXT), last_task_id=batch.last_task_id,
-    last_skip=batch.last_skip, last_skip_reason=batch.last_skip_reason,
-    misfire_grace=batch.misfire_grace, template=CAST(batch.template AS TEXT)
-FROM (
-    SELECT json_extract(item.value, '$.id') AS id, json_extract(item.value, '$.token') AS token,
-        json_extract(item.value, '$.times') AS times,
-        json_extract(item.value, '$.next_trigger') AS next_trigger,
-        json_extract(item.value, '$.paused_since') AS paused_since,
-        json_extract(item.value, '$.misfire') AS misfire,
-        json_extract(item.value, '$.overlap') AS overlap,
-        json_extract(item.value, '$.task_type') AS task_type,
-        json_extract(item.value, '$.payload') AS payload,
-        json_extract(item.value, '$.last_trigger') AS last_trigger,
-        json_extract(item.value, '$.last_outcome') AS last_outcome,
-        json_extract(item.value, '$.last_error') AS last_error,
-        json_extract(item.value, '$.last_task_id') AS last_task_id,
-        json_extract(item.value, '$.last_skip') AS last_skip,
-        json_extract(item.value, '$.last_skip_reason') AS last_skip_reason,
-        json_extract(item.value, '$.misfire_grace') AS misfire_grace,
-        json_extract(item.value, '$.template') AS template,
-        json_extract(item.value, '$.new_token') AS new_token
-    FROM json_each(:batch) AS item
-) AS batch
-WHERE rowlock_scheduled_task.id = batch.id AND rowlock_scheduled_task.token = batch.token
-RETURNING id;
-
--- schedule.insert
--- `add_task`.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-INSERT INTO rowlock_scheduled_task (
-    id, token, times, next_trigger, paused_since, misfire, overlap, task_type, payload,
-    last_trigger, last_outcome, last_error, last_task_id, last_skip, last_skip_reason,
-    misfire_grace, template
-)
-SELECT batch.id, batch.token, CAST(batch.times AS TEXT) AS times, batch.next_trigger,
-    batch.paused_since, batch.misfire, batch.overlap, batch.task_type,
-    CAST(batch.payload AS TEXT) AS payload, batch.last_trigger, batch.last_outcome,
-    CAST(batch.last_error AS TEXT) AS last_error, batch.last_task_id, batch.last_skip,
-    batch.last_skip_reason, batch.misfire_grace, CAST(batch.template AS TEXT) AS template
-FROM (
-    SELECT json_extract(item.value, '$.id') AS id, json_extract(item.value, '$.token') AS token,
-        json_extract(item.value, '$.times') AS times,
-        json_extract(item.value, '$.next_trigger') AS next_trigger,
-        json_extract(item.value, '$.paused_since') AS paused_since,
-        json_extract(item.value, '$.misfire') AS misfire,
-        json_extract(item.value, '$.overlap') AS overlap,
-        json_extract(item.value, '$.task_type') AS task_type,
-        json_extract(item.value, '$.payload') AS payload,
-        json_extract(item.value, '$.last_trigger') AS last_trigger,
-        json_extract(item.value, '$.last_outcome') AS last_outcome,
-        json_extract(item.value, '$.last_error') AS last_error,
-        json_extract(item.value, '$.last_task_id') AS last_task_id,
-        json_extract(item.value, '$.last_skip') AS last_skip,
-        json_extract(item.value, '$.last_skip_reason') AS last_skip_reason,
-        json_extract(item.value, '$.misfire_grace') AS misfire_grace,
-        json_extract(item.value, '$.template') AS template
-    FROM json_each(:batch) AS item
-) AS batch
-WHERE true
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
-
--- schedule.look
--- `task_state`.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :id;
-
--- schedule.looks
--- The scheduler: the rows of its own functions.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-SELECT rowlock_scheduled_task.id, rowlock_scheduled_task.token,
-    CAST(rowlock_scheduled_task.times AS TEXT) AS times, rowlock_scheduled_task.next_trigger,
-    rowlock_scheduled_task.paused_since, rowlock_scheduled_task.misfire,
-    rowlock_scheduled_task.misfire_grace, rowlock_scheduled_task.overlap,
-    rowlock_scheduled_task.task_type, CAST(rowlock_scheduled_task.payload AS TEXT) AS payload,
-    CAST(rowlock_scheduled_task.template AS TEXT) AS template,
-    rowlock_scheduled_task.last_trigger, rowlock_scheduled_task.last_outcome,
-    CAST(rowlock_scheduled_task.last_error AS TEXT) AS last_error,
-    rowlock_scheduled_task.last_task_id, rowlock_scheduled_task.last_skip,
-    rowlock_scheduled_task.last_skip_reason
-FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id IN (
-    SELECT batch.id
-    FROM (
-        SELECT json_extract(item.value, '$.id') AS id,
-            json_extract(item.value, '$.token') AS token
-        FROM json_each(:batch) AS item
-    ) AS batch
-);
-
--- schedule.times
--- `tasks_info`; all rows, in the order of ids.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-SELECT rowlock_scheduled_task.id, CAST(rowlock_scheduled_task.times AS TEXT) AS times
-FROM rowlock_scheduled_task
-ORDER BY rowlock_scheduled_task.id;
-
--- schedule.remove
--- `remove_task`.
--- Index: sqlite_autoindex_rowlock_scheduled_task_1.
-DELETE FROM rowlock_scheduled_task
-WHERE rowlock_scheduled_task.id = :id
-RETURNING id;
-
--- schedule.remove_others
--- `only`: what no process adds any more. It reads all rows, which are few.
--- Index: none.
-DELETE FROM rowlock_scheduled_task
-WHERE substr(rowlock_scheduled_task.id, 1, length(:prefix)) = :prefix
-    AND (
-        rowlock_scheduled_task.id NOT IN (
-            SELECT batch.id
-            FROM (
-                SELECT json_extract(item.value, '$.id') AS id,
-                    json_extract(item.value, '$.token') AS token
-                FROM json_each(:batch) AS item
-            ) AS batch
-        )
-    )
-RETURNING id;
-
 -- trigger.next_due
 -- The scheduler: how long it may sleep.
 -- Index: ix_rowlock_scheduled_task_due.
@@ -1005,58 +1057,6 @@ FROM (
 ) AS batch
 WHERE rowlock_scheduled_task.id = batch.id AND rowlock_scheduled_task.last_trigger = batch.due
     AND rowlock_scheduled_task.last_outcome = 'started';
-
--- claim.top_priority
--- A claim, first: the next lower priority of a type.
--- Index: ix_rowlock_task_claim.
-SELECT priority
-FROM rowlock_task
-WHERE status = 'pending' AND type = :type AND priority < :below
-ORDER BY priority DESC
-LIMIT 1;
-
--- claim.due
--- A claim, second: what is due of a type and a priority.
--- Index: ix_rowlock_task_claim.
-SELECT id, COALESCE(length(CAST(payload AS BLOB)), 0)
-FROM rowlock_task
-WHERE status = 'pending' AND type = :type AND priority = :priority AND run_at <= :now
-    AND attempt < 2147483647
-ORDER BY run_at, id
-LIMIT :room;
-
--- claim.first_due
--- A worker that has found nothing: how long it may sleep.
--- Index: ix_rowlock_task_claim.
-SELECT run_at
-FROM rowlock_task
-WHERE status = 'pending' AND type = :type AND priority = :priority
-ORDER BY run_at
-LIMIT 1;
-
--- claim.claim
--- A claim, last, with all columns.
--- Index: sqlite_autoindex_rowlock_task_1.
-UPDATE rowlock_task
-SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:holder,
-    lease_until=(:now + :lease * 1000), date_modified=:now, date_started=:now
-WHERE rowlock_task.id IN (SELECT item.value FROM json_each(:ids) AS item)
-RETURNING id, type, attempt, CAST(payload AS TEXT) AS payload, retries_remaining, retain_for,
-    retry_interval, lost_workers, priority, run_at, CAST(progress AS TEXT) AS progress,
-    schedule_id, scheduled_for, status, thread_id, date_created, date_modified,
-    date_retain_until, "key", CAST(result AS TEXT) AS result, CAST(error AS TEXT) AS error,
-    cancel_requested, date_started, CAST(attempts AS TEXT) AS attempts;
-
--- claim.claim_to_run
--- A claim, last, with what it takes to run the tasks.
--- Index: sqlite_autoindex_rowlock_task_1.
-UPDATE rowlock_task
-SET status='processing', attempt=(rowlock_task.attempt + 1), thread_id=:holder,
-    lease_until=(:now + :lease * 1000), date_modified=:now, date_started=:now
-WHERE rowlock_task.id IN (SELECT item.value FROM json_each(:ids) AS item)
-RETURNING id, type, attempt, CAST(payload AS TEXT) AS payload, retries_remaining, retain_for,
-    retry_interval, lost_workers, priority, run_at, CAST(progress AS TEXT) AS progress,
-    schedule_id, scheduled_for;
 
 -- page by id, any status
 -- `query`; descending with < and >= for > and <=, and DESC.
