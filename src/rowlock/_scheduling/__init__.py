@@ -1,1 +1,1 @@
-"""Instants, and the functions that are called at them. Enter at `times`."""
+"""Instants, what is due at them, and the functions that are called. Enter at `plan`."""
