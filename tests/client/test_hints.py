@@ -8,13 +8,18 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from rowlock import TaskQueue
+from rowlock import NewTask, TaskQueue
 from rowlock._store.database import Hint, HintKind
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import CHANNEL, DIALECT
 from rowlock._store.tasks import TaskStatements
 from tests.support.helpers import eventually
 from tests.support.stores import execute
+
+LISTENING = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+)
 
 
 async def test_a_lone_create_carries_its_hint(
@@ -60,3 +65,34 @@ async def test_a_task_is_stored_though_its_hint_cannot_be_sent(
     async with TaskQueue(postgres_url) as queue:
         task_id = await queue.create("a", retain_for=-1)
         assert await queue.get(task_id) is not None
+
+
+async def test_a_queue_that_is_not_started_hears_what_others_create(database: str) -> None:
+    """Fails where only a worker listens."""
+    heard: list[str | None] = []
+    async with TaskQueue(database) as waiting, TaskQueue(database) as creating:
+        hears = {HintKind.WORK: heard.append}
+        waiting.runtime.hints.listen(hears)
+        await eventually(lambda: heard)  # what was done before it listened gave no hint
+        heard.clear()
+        await creating.create("a")
+        # On SQLite the change of the file says not which.
+        await eventually(lambda: heard and set(heard) <= {"a", None})
+        waiting.runtime.hints.unlisten(hears)
+        await waiting.create("b")
+        assert "b" not in heard
+
+
+async def test_a_queue_that_only_creates_opens_no_connection_to_listen(postgres_url: str) -> None:
+    """Fails where the listener starts with the queue."""
+
+    async def listens() -> bool:
+        return await execute(postgres_url, LISTENING) != [(0,)]
+
+    async with TaskQueue(postgres_url) as queue:
+        await queue.create("a")
+        await queue.create_many([NewTask("a")])
+        await queue.cancel(await queue.create("b", delay=60_000))
+        assert not await listens()
+        await queue.start()
+        await eventually(listens)
