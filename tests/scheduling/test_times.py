@@ -19,10 +19,10 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rowlock._times import first, following, instants, is_complete
 
 from rowlock._cron import Cron
 from rowlock._instants import from_milliseconds, to_milliseconds
+from rowlock._scheduling.times import first, following, instants, is_complete
 from rowlock.models import MAX_DURATION_MS
 from rowlock.schedule_models import LAST_INSTANT, ScheduledTaskTime
 

@@ -140,10 +140,10 @@ async def test_a_create_that_is_too_slow_by_itself_fails_alone(postgres_url: str
 async def test_leases_that_are_too_slow_together_are_extended(postgres_url: str) -> None:
     """Fails where the whole of what a worker holds is sent in one statement, for ever."""
     await make_slow(postgres_url, "NEW.lease_until > OLD.lease_until AND NEW.type = 'long'")
-    async with TaskQueue(postgres_url, lease=6000, sweep_interval=200) as queue:
+    async with TaskQueue(postgres_url, lease=9000, sweep_interval=200) as queue:
         await queue.register_handler("long", "tests.store.test_connections", "waits")
         await queue.start()
-        await queue.create_many(NewTask("long", 9, retain_for=-1) for _ in range(60))
+        await queue.create_many(NewTask("long", 12, retain_for=-1) for _ in range(60))
 
         async def done() -> bool:
             return (await queue.counts())[TaskStatus.SUCCESS] == 60
