@@ -61,6 +61,9 @@ def upgrade() -> None:
     on_postgresql = op.get_context().dialect.name == "postgresql"
     document = postgresql.JSON() if on_postgresql else sa.Text()
     op.add_column(TABLE, sa.Column("template", document))
+    if on_postgresql:
+        # Or a policy would have the UPDATE pass over rows, whose options would be lost.
+        op.execute("SET LOCAL row_security = off")
     op.execute(BUILD.format(json_object="json_build_object" if on_postgresql else "json_object"))
     for column in columns(nullable=True):
         op.drop_column(TABLE, column.name)

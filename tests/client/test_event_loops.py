@@ -325,6 +325,42 @@ def test_a_fork_beside_writes_can_use_sqlite(sqlite_url: str, tmp_path: Path) ->
     run_script(tmp_path, FORKS_BESIDE_WRITES, sqlite_url)
 
 
+COMPILES_BESIDE_A_FORK = """
+import os, threading, time
+from rowlock._store.postgres.dialect import DIALECT
+from rowlock._store.sql import Statement
+from rowlock._store.tasks import TaskStatements
+
+begun, go_on = threading.Event(), threading.Event()
+
+class Slow:
+    def compile(self, dialect):
+        begun.set()
+        go_on.wait()
+
+threading.Thread(target=lambda: Statement(DIALECT._dialect, Slow()).sql, daemon=True).start()
+begun.wait()
+child = os.fork()
+if not child:
+    TaskStatements.of(DIALECT).get.sql
+    os._exit(0)
+deadline = time.monotonic() + 20
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    if time.monotonic() > deadline:
+        os.kill(child, 9)
+        raise SystemExit("the fork waits for what no thread of it holds")
+    time.sleep(0.01)
+go_on.set()
+print("as expected")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_fork_while_a_statement_is_compiled(tmp_path: Path) -> None:
+    """Fails with `functools.cached_property` on Python 3.11, which holds a lock meanwhile."""
+    run_script(tmp_path, COMPILES_BESIDE_A_FORK)
+
+
 # Opening, starting, stopping and closing at the same time, or from within.
 
 

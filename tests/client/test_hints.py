@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
-from rowlock import NewTask, TaskQueue
+from rowlock import DatabaseError, NewTask, TaskQueue
+from rowlock._client.hints import Hints
 from rowlock._store.database import Hint, HintKind
 from rowlock._store.postgres.database import PostgresDatabase
 from rowlock._store.postgres.dialect import CHANNEL, DIALECT
@@ -96,3 +98,80 @@ async def test_a_queue_that_only_creates_opens_no_connection_to_listen(postgres_
         assert not await listens()
         await queue.start()
         await eventually(listens)
+
+
+async def test_an_error_of_the_same_kind_as_a_full_queue_of_hints_is_told(
+    postgres_url: str,
+) -> None:
+    """Fails where what the server refuses reaches the caller as an error of rowlock's own use."""
+    await execute(
+        postgres_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE 'too wide' USING ERRCODE = '54000'; END $$",
+    )
+    await execute(
+        postgres_url,
+        "CREATE TRIGGER refuse BEFORE INSERT ON rowlock_task"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    async with TaskQueue(postgres_url) as queue:
+        for key in (None, "k"):
+            with pytest.raises(DatabaseError, match="54000"):
+                await queue.create("a", key=key)
+
+
+async def test_a_hint_that_cannot_be_sent_keeps_no_other_back(postgres_url: str) -> None:
+    """Fails where it is tried again with all that follow, for ever."""
+    heard: list[str] = []
+    listener = await asyncpg.connect(postgres_url)
+    await listener.add_listener(CHANNEL, lambda *args: heard.append(args[3]))
+    async with TaskQueue(postgres_url) as queue:
+        hints = queue.runtime.hints
+        hints.send(Hint(HintKind.CANCEL, "x" * 8000))
+        with pytest.raises(DatabaseError):
+            await hints.send_unsent()
+        hints.send(Hint(HintKind.WORK, "a"))
+        await eventually(lambda: "a" in heard)
+    await listener.close()
+
+
+async def test_a_queue_hears_after_a_close_that_was_cancelled(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where the loops of the old one are stopped, and those of the new one with them."""
+    heard: list[str | None] = []
+    queue = TaskQueue(database)
+    await queue.open()
+    closing = asyncio.Event()
+    close = Hints.close
+
+    async def slow(hints: Hints) -> None:
+        await close(hints)
+        closing.set()
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(Hints, "close", slow)
+    task = asyncio.create_task(queue.close())
+    await closing.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with queue, TaskQueue(database) as other:
+        queue.runtime.hints.listen({HintKind.WORK: heard.append})
+        await eventually(lambda: heard)
+        heard.clear()
+        await other.create("a")
+        await eventually(lambda: heard)
+
+
+async def test_nobody_listens_after_a_stop_that_was_cancelled(database: str) -> None:
+    """Fails where that is done by whoever waits for the stop."""
+    async with TaskQueue(database) as queue:
+        await queue.start()
+        worker = queue.runtime.worker
+        assert worker is not None
+        stopping = asyncio.create_task(queue.stop())
+        await eventually(lambda: worker.stopping)
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        await eventually(lambda: worker.stopped)
+        assert not queue.runtime.hints._listeners

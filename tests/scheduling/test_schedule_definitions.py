@@ -22,6 +22,8 @@ from rowlock import (
 from rowlock._events import Event, ScheduleReplaced, ScheduleSkipped
 from rowlock._store.schedules import Schedules
 from rowlock._store.triggers import Triggers
+from rowlock._worker.triggers import TriggerLoop
+from rowlock._worker.worker import Worker
 from rowlock.models import TaskStatus
 from tests.scheduling.test_scheduler import DAILY, EVERY_SECOND, once, outcome
 from tests.scheduling.test_schedules import MINUTE, instants, next_of, opened, state, tasks
@@ -375,3 +377,25 @@ async def test_a_scheduler_made_while_the_queue_stops_waits_for_the_next_start(
         assert await outcome(late, "late") is None
         await queue.start()
         await eventually(lambda: calls)
+
+
+async def test_a_scheduler_that_is_made_while_the_queue_starts_is_started_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where it is started by whoever makes it, and again by the start."""
+    starts: list[object] = []
+    start, begin = TriggerLoop.start, Worker.start
+
+    def counted(loop: TriggerLoop) -> None:
+        starts.append(loop)
+        start(loop)
+
+    async def making(worker: Worker, handlers: Any) -> None:
+        TaskScheduler(queue)
+        await begin(worker, handlers)
+
+    monkeypatch.setattr(TriggerLoop, "start", counted)
+    monkeypatch.setattr(Worker, "start", making)
+    async with TaskQueue(database) as queue:
+        await queue.start()
+        assert len(starts) == 1

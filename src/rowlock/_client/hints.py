@@ -14,6 +14,7 @@ from contextlib import suppress
 from rowlock._events import Event
 from rowlock._loop import Loop
 from rowlock._store.database import Database, Heard, Hint, HintKind
+from rowlock.errors import DatabaseError
 
 # Hints of one process are at least this many seconds apart: NOTIFY lets one commit wait for
 # another. One that goes with an INSERT is a whole round trip sooner, but others wait until that
@@ -83,7 +84,9 @@ class Hints:
         self._sent_at = time.monotonic()
         try:
             await self._database.hint(hints)
-        except Exception:
+        except DatabaseError:
+            raise  # one of them cannot be sent, now or ever; whom they were for will look
+        except BaseException:
             self._unsent |= hints
             raise
         return _FOREVER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,6 +98,8 @@ class Runtime:
         self.home: Home | None = None
         self._opened: Store | None = None
         self._closing = False
+        # The worker beside which the services were started.
+        self._serving: Worker | None = None
 
     # Where it is open.
 
@@ -219,23 +222,24 @@ class Runtime:
         if self.worker is not None:
             await self._end(home, self.worker)
         await self._callbacks.drain(self.settings.stop_timeout)
-        await self.hints.close()
+        # From here on it goes to its end by itself, and what is opened next is another one.
         store, self._opened = self._opened, None
-        await _close_stores(home, store, self.worker_store)
+        await _close_stores(home, store, self.worker_store, hints=self.hints)
 
     # Start and stop.
 
     @property
     def is_started(self) -> bool:
-        """Whether it is started, and not being stopped."""
-        return self.worker is not None and not self.worker.stopping
+        """Whether the worker and the services are started, and not being stopped."""
+        worker = self.worker
+        return worker is not None and worker is self._serving and not worker.stopping
 
     async def start(self) -> None:
         """Begin to run tasks; see `TaskQueue.start`."""
         if self._closing:
             raise QueueClosedError("the queue is being closed")
         store, home = self.store, self.checked_home()
-        if self.worker is not None and not self.is_started:
+        if self.worker is not None and self.worker.stopping:
             self._refuse_inside("start")
         async with home.changing:
             store = self.store
@@ -273,6 +277,7 @@ class Runtime:
                 types=", ".join(map(str, self.handlers.values())) or "none",
             )
         )
+        self._serving = worker
         for service in self.services:
             self._start_service(service)
 
@@ -325,10 +330,9 @@ class Runtime:
 
     async def _end(self, home: Home, worker: Worker) -> None:
         try:
-            await worker.stop(self._stop_services)
+            await worker.stop(self._stop_services, partial(self.hints.unlisten, worker.hears))
         finally:
             if worker.stopped and self.worker is worker:
-                self.hints.unlisten(worker.hears)
                 self.worker = self.events.worker = None
                 home.held.discard(worker)
 
@@ -341,8 +345,10 @@ class Runtime:
                 self.hints.unlisten(service.hears)
 
 
-async def _close_stores(home: Home, *stores: Store) -> None:
+async def _close_stores(home: Home, *stores: Store, hints: Hints | None = None) -> None:
     async def close() -> None:
+        if hints is not None:
+            await hints.close()
         for store in dict.fromkeys(stores):
             await store.database.close()
 

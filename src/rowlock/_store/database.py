@@ -314,10 +314,11 @@ class Database(ABC):
         Raises:
             InvalidArgumentError: it leads to another database than the queue's.
         """
-        if not isinstance(connection.dialect, self.dialect.kind):
+        kind = self.dialect.kind
+        # Others derive from it, as that of CockroachDB.
+        if not isinstance(connection.dialect, kind) or connection.dialect.name != kind.name:
             raise InvalidArgumentError(
-                f"connection: of {connection.dialect.name} was given, "
-                f"of {self.dialect.kind.name} is allowed"
+                f"connection: of {connection.dialect.name} was given, of {kind.name} is allowed"
             )
         known = connection.info.get(_IDENTITY)
         if known is not None and known == self._identity:

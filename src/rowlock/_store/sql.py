@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -35,6 +34,8 @@ from rowlock._rows import KEEP_IF_FAILED, ClaimedRow, TaskRow
 from rowlock._store.tables import IdType, task
 from rowlock.models import MAX_DURATION_MS, TaskStatus
 
+T = TypeVar("T")
+
 COLUMNS: Final = [
     sql_cast(task.c[name], Text).label(name)
     if name in ("payload", "result", "error", "progress", "attempts")
@@ -45,6 +46,26 @@ COLUMNS: Final = [
 
 TO_RUN: Final = COLUMNS[: len(ClaimedRow._fields)]
 """Of a `ClaimedRow`."""
+
+
+class _lazy(Generic[T]):
+    """An attribute that is made when it is read first.
+
+    `functools.cached_property` holds a lock meanwhile on Python 3.11, one for all instances: a fork
+    beside the lease thread would inherit it held, and wait for it for ever. Two threads may both
+    make the value here, and it is the same.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = instance.__dict__[self._name] = self._make(instance)
+        return value
 
 
 class Statement:
@@ -68,7 +89,7 @@ class Statement:
         self._core = core
         self._make = make
 
-    @cached_property
+    @_lazy
     def core(self) -> Executable:
         """What a connection of the caller's executes."""
         if self._core is not None:
@@ -76,7 +97,7 @@ class Statement:
         assert self._make is not None  # noqa: S101
         return self._make(False)
 
-    @cached_property
+    @_lazy
     def skipping(self) -> Statement:
         """The one that leaves out what somebody else has locked, and waits for no lock."""
         assert self._make is not None  # noqa: S101
@@ -87,22 +108,22 @@ class Statement:
         """Whether there is one that is `skipping`."""
         return self._make is not None
 
-    @cached_property
+    @_lazy
     def _compiled(self) -> Compiled:
         compiled: Compiled = self.core.compile(dialect=self._dialect)  # type: ignore[attr-defined]
         return compiled
 
-    @cached_property
+    @_lazy
     def sql(self) -> str:
         """What the driver is sent."""
         return str(self._compiled)
 
-    @cached_property
+    @_lazy
     def names(self) -> Sequence[str]:
         """The names of its parameters, in the order of their places (PostgreSQL)."""
         return self._compiled.positiontup or ()  # type: ignore[attr-defined]
 
-    @cached_property
+    @_lazy
     def constants(self) -> Mapping[str, Any]:
         """Parameters that always have the same value (SQLite)."""
         given = self._compiled.params

@@ -38,7 +38,8 @@ def read_template(task_type: str | None, payload: str | None, text: str | None) 
     """Return the template of a row, without an id; None if it creates no tasks.
 
     Raises:
-        NotUnderstoodError: if it has an option that this version of rowlock does not know.
+        NotUnderstoodError: if it has an option, or the value of one, that this version of rowlock
+            does not know.
         DamagedError: if it is no template.
     """
     if task_type is None and text is None:
@@ -52,7 +53,10 @@ def read_template(task_type: str | None, payload: str | None, text: str | None) 
         )
     for name, value in options.items():
         if not _fits(name, value):
-            raise DamagedError(f"template.{name}: no task has this value")
+            # Another version may know what it says.
+            raise NotUnderstoodError(
+                f"template.{name}: this version of rowlock does not know {value!r:.100}"
+            )
     return None if task_type is None else NewRow("", task_type, payload, **options)
 
 

@@ -155,7 +155,9 @@ class Worker:
         """Whether that has ended, in whichever way."""
         return self._stop is not None and self._stop.ended.done()
 
-    async def stop(self, services: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    async def stop(
+        self, services: Callable[[], Coroutine[Any, Any, Any]], ended: Callable[[], None]
+    ) -> None:
         """Drain: claim nothing, finish what runs, put back what has not begun.
 
         All calls wait for the same end, which comes though they are cancelled.
@@ -163,20 +165,24 @@ class Worker:
         Args:
             services: ends meanwhile what was started with the worker; called again if the
                 asyncio task that does so was cancelled.
+            ended: called once all of it has ended.
         """
         if self._stop is None:
             self.claims.close()
-            self._stop = Background(lambda: self._end_with(services), "rowlock stop")
+            self._stop = Background(lambda: self._end_with(services, ended), "rowlock stop")
         await self._stop.wait()
 
     def skip_grace(self) -> None:
         """End the time that running handlers get in a `stop` under way."""
         self._grace_ended.set()
 
-    async def _end_with(self, services: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    async def _end_with(
+        self, services: Callable[[], Coroutine[Any, Any, Any]], ended: Callable[[], None]
+    ) -> None:
         try:
             await asyncio.gather(self._end(), services())
         finally:
+            ended()
             self._events.emit(self._tally())
 
     async def _end(self) -> None:

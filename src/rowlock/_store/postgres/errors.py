@@ -75,6 +75,8 @@ def translated(url: URL) -> Iterator[None]:
         raise
     except NoTableError:
         raise no_schema(url) from None
+    except NoRoomForHintsError as error:  # of an operation that gives no hint, or without it too
+        raise DatabaseError(str(error)) from None
     except (asyncpg.PostgresError, DBAPIError, PoolTimeoutError, *UNAVAILABLE) as error:
         cause = _origin(error)
         if isinstance(cause, asyncpg.UndefinedTableError) and _is_of_rowlock(cause):
@@ -124,7 +126,7 @@ def for_operation(error: Exception) -> Exception | None:
         case asyncpg.UndefinedTableError() if _is_of_rowlock(error):
             return NoTableError()
         case asyncpg.ProgramLimitExceededError():
-            return NoRoomForHintsError(first_line(error))
+            return NoRoomForHintsError(_refused(error))
         case asyncpg.LockNotAvailableError():
             return RowsLockedError(f"PostgreSQL: {first_line(error)}")
         # An index of somebody else's has nothing to do with keys.
@@ -161,7 +163,11 @@ def _translation(error: BaseException) -> RowlockError:
         return DatabaseUnavailableError(
             f"PostgreSQL: {first_line(error)}" + (f": {hint}" if hint else "")
         )
-    return DatabaseError(f"PostgreSQL refused a statement: {_reason(error)}")
+    return DatabaseError(_refused(error))
+
+
+def _refused(error: asyncpg.PostgresError) -> str:
+    return f"PostgreSQL refused a statement: {_reason(error)}"
 
 
 def _reason(error: asyncpg.PostgresError) -> str:
