@@ -46,6 +46,9 @@ FOREIGN = {
     "misfire": "misfire = 'ask'",
     "overlap": "overlap = 'queue'",
     "option": """template = '{"priority": 3, "flavour": "new"}'""",
+    "text": """template = '{"priority": "high"}'""",
+    "no value": """template = '{"retain_for": null}'""",
+    "large": """template = '{"retries_remaining": 2147483648}'""",
 }
 foreign = pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys())
 
